@@ -22,13 +22,13 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// needs are the settings without which another is an error.
-var needs = map[string]string{
-	"known-networks": "engine", "correlate-attributes": "correlate", "notify-emails": "notify", "notify-hold": "notify", "notify-severity": "notify", "notify-slack": "notify",
+// requires maps a setting to the one that it requires.
+var requires = map[string]string{
+	"profile": "engine", "known-networks": "engine", "correlate-attributes": "correlate", "notify-emails": "notify", "notify-hold": "notify", "notify-severity": "notify", "notify-slack": "notify",
 }
 
 func TestEverySettingReachesTheProps(t *testing.T) {
-	for key, tc := range map[string]struct {
+	cases := map[string]struct {
 		value any
 		holds func(c *config) bool
 	}{
@@ -68,14 +68,29 @@ func TestEverySettingReachesTheProps(t *testing.T) {
 		"correlate": {"true", func(c *config) bool { return c.hub.Correlate != nil }},
 		"dashboard": {"true", func(c *config) bool { return c.hub.Dashboard != nil }},
 		"demo":      {"true", func(c *config) bool { return c.demo }},
-	} {
+		"profile":   {"starter", func(c *config) bool { return len(c.hub.Detect.Behaviors) == len(defender.StarterBehaviors()) }},
+		"notify":    {"true", func(c *config) bool { return c.hub.Notify != nil }},
+		"notify-emails": {"a@example.com,b@example.com", func(c *config) bool {
+			return slices.Equal(c.hub.Notify.Emails, []string{"a@example.com", "b@example.com"})
+		}},
+		"notify-slack": {"T0123ABCD/C0123ABCD", func(c *config) bool {
+			return *c.hub.Notify.Slack == defenderhub.SlackProps{WorkspaceID: "T0123ABCD", ChannelID: "C0123ABCD"}
+		}},
+		"notify-hold":     {"90s", func(c *config) bool { return c.hub.Notify.Hold == 90*time.Second }},
+		"notify-severity": {"HIGH", func(c *config) bool { return c.hub.Notify.Filters[0].Severity == defender.High }},
+	}
+	for key := range settings {
+		if _, tested := cases[key]; !tested {
+			t.Errorf("the test has no case for defenderhub:%s", key)
+		}
+	}
+	for key, tc := range cases {
 		t.Run(key, func(t *testing.T) {
 			context := map[string]any{prefix + key: tc.value, "aws:cdk:version": 2}
-			if needed := needs[key]; needed != "" {
-				context[prefix+needed] = "native"
-				if needed != "engine" {
-					context[prefix+needed] = true
-				}
+			if required := requires[key]; required == "engine" {
+				context[prefix+required] = "native"
+			} else if required != "" {
+				context[prefix+required] = true
 			}
 			c, err := readConfig(context)
 			if err != nil || !tc.holds(c) {
@@ -100,12 +115,12 @@ func TestAlarmsNotifyTheTopic(t *testing.T) {
 		if r := r.(map[string]any); r["Type"] == "AWS::CloudWatch::Alarm" {
 			alarms++
 			if p := r["Properties"].(map[string]any); fmt.Sprint(p["AlarmActions"], p["OKActions"]) != "["+topic+"] ["+topic+"]" {
-				t.Errorf("%s tells %v, %v", id, p["AlarmActions"], p["OKActions"])
+				t.Errorf("%s notifies %v and %v, want %s for both", id, p["AlarmActions"], p["OKActions"], topic)
 			}
 		}
 	}
 	if alarms != 17 {
-		t.Errorf("%d alarms, want the forwarder's and the engine's", alarms)
+		t.Errorf("%d alarms, want 17: the forwarder's and the engine's", alarms)
 	}
 }
 
@@ -144,7 +159,7 @@ func TestSettingsOfAnotherEngineCauseAWarning(t *testing.T) {
 		c, err := readConfig(map[string]any{prefix + "engine": engine, prefix + "profile": "demo",
 			prefix + "reports-every": "15m", prefix + "transport": "kinesis", prefix + "report-topic": "basic-ingest"})
 		if err != nil || fmt.Sprint(c.unread) != want {
-			t.Errorf("engine %s does not read %v, error %v; want %s", engine, c.unread, err, want)
+			t.Errorf("engine %s: unread settings %v, error %v; want %s", engine, c.unread, err, want)
 		}
 	}
 	c, err := readConfig(map[string]any{prefix + "reports-every": "15m"})
@@ -155,7 +170,7 @@ func TestSettingsOfAnotherEngineCauseAWarning(t *testing.T) {
 	warned := *assertions.Annotations_FromStack(newStack(awscdk.NewApp(nil), c)).FindWarning(jsii.String("*"), assertions.Match_AnyValue())
 	//lint:ignore SA1019 the type's new module does not exist in Go
 	if len(warned) != 1 || !strings.Contains(fmt.Sprint(warned[0].Entry.Data), "defenderhub:reports-every has no effect with defenderhub:engine none: only the engine self-managed reads it") {
-		t.Errorf("warned of %v", warned)
+		t.Errorf("warnings %v, want one about defenderhub:reports-every", warned)
 	}
 }
 
@@ -168,14 +183,14 @@ func TestProfilesAreCombined(t *testing.T) {
 	}
 }
 
-func TestDefaultsCanBeWrittenOut(t *testing.T) {
+func TestSettingsWithTheirDefaultsSetNoProp(t *testing.T) {
 	c, err := readConfig(map[string]any{prefix + "report-topic": "basic-ingest", prefix + "reports-every": "off", prefix + "report-interval": "5m", prefix + "confirm-first-traffic": false, prefix + "transport": "sqs"})
 	if err != nil || !reflect.DeepEqual(c.selfManaged, defenderhub.SelfManagedProps{}) {
-		t.Errorf("got %+v, error %v", c, err)
+		t.Errorf("got %+v, error %v, want no props", c, err)
 	}
 }
 
-func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
+func TestOneErrorListsAllWrongSettingsAndTheirAllowedValues(t *testing.T) {
 	wrong := map[string]any{
 		prefix + "engine": "flink", prefix + "engin": "native", "DefenderHub:engine": "native", "defenderhub.demo": "true", prefix + "demo": 1.5, prefix + "audit-except": "NO_SUCH_CHECK",
 		prefix + "audit-schedule": "hourly", prefix + "event-topic": "a/#/b", prefix + "stack": "my stack", prefix + "forward": "everything",
@@ -184,10 +199,10 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	}
 	_, err := readConfig(wrong)
 	if err == nil {
-		t.Fatal("accepted")
+		t.Fatal("wrong settings were accepted")
 	}
 	if _, err := readConfig(map[string]any{prefix + "alarm-topic": "arn:aws:sns:eu-central-1:123456789012:on-call.fifo"}); err == nil || !strings.Contains(err.Error(), "not FIFO") {
-		t.Errorf("alarms to a FIFO topic: %v", err)
+		t.Errorf("alarms to a FIFO topic: error %v, want one that says not FIFO", err)
 	}
 	for topic, why := range map[string]string{
 		"$aws/rules/r/+": "a topic outside Basic Ingest", "fleet/${iot:ClientId}": "without variables", "$share/g/fleet/+": "$share/GROUP/",
@@ -195,7 +210,7 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	} {
 		for _, key := range []string{"event-topic", "report-topic"} {
 			if _, err := readConfig(map[string]any{prefix + key: topic}); err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), "7 slashes") {
-				t.Errorf("%s %s: %v, want %s", key, topic, err, why)
+				t.Errorf("%s %s: error %v, want one that says %q and 7 slashes", key, topic, err, why)
 			}
 		}
 	}
@@ -206,9 +221,9 @@ func TestWrongContextIsReportedAtOnceWithWhatIsAllowed(t *testing.T) {
 	}
 }
 
-// TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone runs the app as the CDK CLI
-// does, with settings that are valid alone and wrong in combination.
-func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) {
+// TestConflictingSettingsEndTheAppWithOneError runs the app as the CDK CLI does. Each setting is
+// valid alone.
+func TestConflictingSettingsEndTheAppWithOneError(t *testing.T) {
 	app := filepath.Join(t.TempDir(), "app")
 	if output, err := exec.Command("go", "build", "-o", app, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
@@ -274,17 +289,17 @@ func TestSettingsThatCannotBeCombinedEndTheAppWithTheirErrorAlone(t *testing.T) 
 		for _, line := range want {
 			text += "defenderhub:" + line + "\n"
 		}
-		// An old Node.js makes jsii warn before that.
+		// With an old Node.js, jsii first prints a warning.
 		if printed := stderr.String(); !strings.HasSuffix(printed, text) || strings.Contains(printed, "goroutine") {
 			t.Errorf("%s: stderr:\n%s\nwant:\n%s", context, printed, text)
 		}
 	}
 }
 
-func TestFaultsThatNoSettingCausedAreUnchanged(t *testing.T) {
+func TestErrorsThatNoSettingCausedAreUnchanged(t *testing.T) {
 	fault := fmt.Errorf("defenderhub: invalid props of DefenderHub/Hub:\n%w", &defender.FieldError{Field: "Forwarder.Code", Want: "Go on PATH"})
 	if got := wrongProps(fault); got != fault {
-		t.Errorf("got %v", got)
+		t.Errorf("got %v, want %v", got, fault)
 	}
 }
 
@@ -309,7 +324,7 @@ func TestCDKJSONIsValidAndSelectsTheDemoProfile(t *testing.T) {
 	}
 	c, err := readConfig(file.Context)
 	if err != nil || len(c.hub.Detect.Behaviors) != 1 {
-		t.Errorf("behaviors %v, error %v", c, err)
+		t.Errorf("config %+v, error %v, want one behavior", c, err)
 	}
 }
 

@@ -43,7 +43,7 @@ func TestDocsListTheFields(t *testing.T) {
 			if *update {
 				written = part.ReplaceAllLiteralString(written, want)
 			} else if got := part.FindString(written); got != want {
-				t.Errorf("%s: %s, run go test . -update:\n%s\nwant\n%s", page, name, got, want)
+				t.Errorf("%s: the fields of %s are\n%s\nwant\n%s\nRun: go test . -update", page, name, got, want)
 			}
 		})
 	}
@@ -54,6 +54,7 @@ func TestDocsListTheFields(t *testing.T) {
 	}
 }
 
+// fields returns the tables of the fields that a command prints.
 func fields(c *cli.Command) string {
 	var b strings.Builder
 	for _, section := range c.Output {
@@ -69,7 +70,8 @@ func fields(c *cli.Command) string {
 	return b.String()
 }
 
-// TestCommandsAreComplete checks what each command must have.
+// TestCommandsAreComplete checks that each command has help, an example, and valid fields and
+// actions.
 func TestCommandsAreComplete(t *testing.T) {
 	for _, c := range commands() {
 		c.Walk(func(name string, c *cli.Command) {

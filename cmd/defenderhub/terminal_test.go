@@ -26,8 +26,7 @@ type terminal struct {
 	shown   chan []byte
 }
 
-// onTerminal starts the program with its output on a terminal of a width, and its input from a
-// pipe.
+// onTerminal starts the program. It writes to a terminal of that width, and reads from a pipe.
 func onTerminal(t *testing.T, columns uint16, env []string, args ...string) *terminal {
 	t.Helper()
 	self, err := os.Executable()
@@ -48,7 +47,7 @@ func onTerminal(t *testing.T, columns uint16, env []string, args ...string) *ter
 	w.resize(columns)
 	w.command.Env = append(append(os.Environ(), "TERM=xterm", "NO_COLOR="), env...)
 	w.command.Stdout, w.command.Stderr = tty, tty
-	w.command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1} // keys of the terminal send signals
+	w.command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1} // so that Ctrl-C sends a signal
 	if w.stdin, err = w.command.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +56,7 @@ func onTerminal(t *testing.T, columns uint16, env []string, args ...string) *ter
 	}
 	go func() {
 		var all bytes.Buffer
-		io.Copy(&all, screen) // ends with an error when the program has
+		io.Copy(&all, screen) // ends with an error when the program ends
 		w.shown <- all.Bytes()
 	}()
 	return w
@@ -101,15 +100,15 @@ func behaviorFile(t *testing.T) string {
 func TestTablesFitTheTerminal(t *testing.T) {
 	for _, columns := range []uint16{80, 200} {
 		w := onTerminal(t, columns, nil, "test", filepath.Base(behaviorFile(t)))
-		w.end() // no such file here, which must not break the terminal
+		w.end() // the relative path does not exist; the error must not break the terminal
 		path := behaviorFile(t)
 		w = onTerminal(t, columns, nil, "test", path)
 		status, shown := w.end()
 		if status != 0 || widest(shown) > int(columns) || !strings.Contains(shown, "\x1b[32mok\x1b[0m") || !strings.Contains(ansi.ReplaceAllString(shown, ""), "FILE") {
-			t.Errorf("%d columns, status %d, the widest line has %d:\n%s", columns, status, widest(shown), shown)
+			t.Errorf("%d columns: status %d, want 0; the widest line has %d:\n%s", columns, status, widest(shown), shown)
 		}
 		if whole := strings.Contains(shown, longName); whole != (columns == 200 && len(path)+len(longName) < 180) {
-			t.Errorf("%d columns: the name is whole: %v\n%s", columns, whole, shown)
+			t.Errorf("%d columns: the name is on one line: %v, want %v\n%s", columns, whole, !whole, shown)
 		}
 	}
 	w := onTerminal(t, 80, []string{"NO_COLOR=1"}, "test", behaviorFile(t))
@@ -118,18 +117,18 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	}
 }
 
-// The width is that of the moment of the output.
+// The program measures the terminal when it prints.
 func TestTablesFitAResizedTerminal(t *testing.T) {
 	w := onTerminal(t, 200, nil, "replay", "--behaviors", behaviorFile(t), "-")
 	w.resize(60)
 	io.WriteString(w.stdin, `{"kind":"message","client":"`+strings.Repeat("long-client-id-", 8)+`","time":"2026-01-01T00:01:00Z","topic":"t","bytes":9}`)
 	w.stdin.Close()
 	if status, shown := w.end(); status != 0 || widest(strings.SplitN(shown, "BEHAVIOR", 2)[1]) > 60+10 {
-		t.Errorf("status %d, the widest line has %d:\n%s", status, widest(shown), shown)
+		t.Errorf("60 columns: status %d, want 0; the widest line has %d:\n%s", status, widest(shown), shown)
 	}
 }
 
-// A service that does not answer must not hold the user.
+// The user can interrupt a command while a service does not answer.
 func TestInterruptionEndsAWaitingCommand(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -152,12 +151,12 @@ func TestInterruptionEndsAWaitingCommand(t *testing.T) {
 	case c := <-connected:
 		defer c.Close()
 	case <-time.After(5 * time.Minute):
-		t.Fatal("no call")
+		t.Fatal("the command calls no service")
 	}
 	if _, err := w.screen.Write([]byte("\x03")); err != nil { // Ctrl-C
 		t.Fatal(err)
 	}
 	if status, shown := w.end(); status != 130 || !strings.Contains(shown, "interrupted") {
-		t.Errorf("status %d: %s", status, shown)
+		t.Errorf("status %d, want 130, and interrupted in: %s", status, shown)
 	}
 }

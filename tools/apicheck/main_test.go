@@ -11,12 +11,12 @@ import (
 
 const source = "package hub\n\n// Answer answers.\nfunc Answer() int { return 42 }\n"
 
-// newCheckout returns a module with a release, and its tag if tagged.
+// newCheckout returns a committed module, with the tag v0.1.0 if tagged.
 func newCheckout(t *testing.T, tagged bool) repository.Checkout {
 	t.Helper()
-	for _, who := range []string{"AUTHOR", "COMMITTER"} {
-		t.Setenv("GIT_"+who+"_NAME", "Somebody")
-		t.Setenv("GIT_"+who+"_EMAIL", "somebody@example.com")
+	for _, role := range []string{"AUTHOR", "COMMITTER"} {
+		t.Setenv("GIT_"+role+"_NAME", "Somebody")
+		t.Setenv("GIT_"+role+"_EMAIL", "somebody@example.com")
 	}
 	t.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
 	c := repository.Checkout(t.TempDir())
@@ -47,19 +47,19 @@ func TestBreakingChangeNeedsItsLineInTheChangelog(t *testing.T) {
 	const (
 		removed = "package hub\n"
 		added   = source + "\n// More is more.\nfunc More() {}\n"
-		listed  = "## Unreleased\n\n### Breaking\n\n- `Answer` is gone.\n\n## v0.1.0\n"
+		listed  = "## Unreleased\n\n### Breaking\n\n- `Answer` is removed.\n\n## v0.1.0\n"
 	)
 	for name, tt := range map[string]struct {
 		source, changelog string
 		tagged            bool
 		want              string
 	}{
-		"unchanged":               {source: source, tagged: true},
-		"added":                   {source: added, tagged: true},
-		"removed":                 {source: removed, tagged: true, want: "Answer: removed"},
-		"removed and listed":      {source: removed, changelog: listed, tagged: true},
-		"before the first tag":    {source: removed},
-		"listed for another time": {source: removed, changelog: "## Unreleased\n\n## v0.1.0\n\n### Breaking\n\n- Everything.\n", tagged: true, want: "Answer: removed"},
+		"unchanged":                 {source: source, tagged: true},
+		"added":                     {source: added, tagged: true},
+		"removed":                   {source: removed, tagged: true, want: "Answer: removed"},
+		"removed and listed":        {source: removed, changelog: listed, tagged: true},
+		"before the first tag":      {source: removed},
+		"listed in another release": {source: removed, changelog: "## Unreleased\n\n## v0.1.0\n\n### Breaking\n\n- Everything.\n", tagged: true, want: "Answer: removed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCheckout(t, tt.tagged)
@@ -69,10 +69,10 @@ func TestBreakingChangeNeedsItsLineInTheChangelog(t *testing.T) {
 			}
 			err := check(t.Context(), c, "../go.mod")
 			if got := err == nil; got != (tt.want == "") || !got && !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("got %v, want %q", err, tt.want)
+				t.Errorf("error %v, want one that says %q", err, tt.want)
 			}
-			if left, err := c.Git(t.Context(), "worktree", "list"); err != nil || strings.Contains(left, "\n") {
-				t.Errorf("left worktrees:\n%s, error %v", left, err)
+			if worktrees, err := c.Git(t.Context(), "worktree", "list"); err != nil || strings.Contains(worktrees, "\n") {
+				t.Errorf("worktrees:\n%s, error %v, want the checkout alone", worktrees, err)
 			}
 		})
 	}

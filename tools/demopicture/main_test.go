@@ -41,10 +41,10 @@ func TestPictureHasStepsAndResults(t *testing.T) {
 
 func TestPictureNeedsTheDemosOutput(t *testing.T) {
 	if err := run([]string{t.TempDir()}, strings.NewReader("make: *** No rule\n")); err == nil || !strings.Contains(err.Error(), "want the output of make demo") {
-		t.Errorf("error %v", err)
+		t.Errorf("other output: error %v, want one that says want the output of make demo", err)
 	}
 	if err := run(nil, strings.NewReader(output)); err == nil {
-		t.Error("no directory, and no error")
+		t.Error("a missing directory argument is no error")
 	}
 }
 
@@ -58,13 +58,13 @@ func TestPictureOfDoctorHasItsTable(t *testing.T) {
 		picture := read(t, filepath.Join(dir, "doctor"+theme.suffix+".svg"))
 		want := "$ defenderhub doctor --template cdk.out\nSTATUS   CHECK\nok       account              account <1>\nfix      names                in use\n                              twice"
 		if got := strings.Join(lines(t, picture), "\n"); got != want || !strings.Contains(picture, `<tspan fill="`+theme.high+`" font-weight="700">fix</tspan>`) {
-			t.Errorf("got %q", got)
+			t.Errorf("%s: got %q, want %q, with fix in red", "doctor"+theme.suffix, got, want)
 		}
 	}
 }
 
-// A demo with another story needs another picture.
-func TestPictureInDocsIsOfTodaysDemo(t *testing.T) {
+// If the steps of the demo change, the pictures in docs must change.
+func TestPictureInDocsHasTheStepsOfTheDemo(t *testing.T) {
 	var source strings.Builder
 	files, err := filepath.Glob("../../test/walkthrough/*.go")
 	if err != nil {
@@ -88,7 +88,7 @@ func TestPictureInDocsIsOfTodaysDemo(t *testing.T) {
 			}
 		}
 		if steps < 10 {
-			t.Errorf("%s shows %d steps", "demo"+theme.suffix, steps)
+			t.Errorf("%s shows %d steps, want at least 10", "demo"+theme.suffix, steps)
 		}
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/defenderhub/defenderhub/tools/internal/repository"
 )
 
-// TestCommandInstallsFromAProxy makes a release of a copy of this checkout, serves both modules
-// from a directory, and installs the command as a user does. Go then verifies the sum of the root
-// module that the release wrote.
+// TestCommandInstallsFromAProxy makes a release of a copy of this checkout. It serves both modules from
+// a directory and installs the command as a user does. Go then verifies the root module's sum, which
+// the release wrote.
 func TestCommandInstallsFromAProxy(t *testing.T) {
 	r := release{checkout: copyOf(t, "../.."), version: "v0.0.1"}
 	if err := r.pin(t.Context()); err != nil {
@@ -47,7 +47,7 @@ func TestCommandInstallsFromAProxy(t *testing.T) {
 	}
 }
 
-// copyOf copies the tracked and new files of a checkout into a repository of its own.
+// copyOf copies the tracked and the untracked files of a checkout into a new repository.
 func copyOf(t *testing.T, from string) repository.Checkout {
 	t.Helper()
 	to := repository.Checkout(t.TempDir())
@@ -61,7 +61,7 @@ func copyOf(t *testing.T, from string) repository.Checkout {
 		}
 		text, err := os.ReadFile(filepath.Join(from, name))
 		if os.IsNotExist(err) {
-			continue // deleted, and not committed yet
+			continue // deleted in the checkout, but not yet committed
 		}
 		if err != nil {
 			t.Fatal(err)

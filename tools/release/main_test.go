@@ -18,12 +18,12 @@ import (
 
 const changelog = "# Changelog\n\n## Unreleased\n\n### New\n\n- `make demo`.\n"
 
-// newRelease returns a clone, with a remote, that can be released as v0.1.0.
+// newRelease returns the release v0.1.0 of a clone, and the clone's remote.
 func newRelease(t *testing.T) (r release, remote repository.Checkout) {
 	t.Helper()
-	for _, who := range []string{"AUTHOR", "COMMITTER"} {
-		t.Setenv("GIT_"+who+"_NAME", "Somebody")
-		t.Setenv("GIT_"+who+"_EMAIL", "somebody@example.com")
+	for _, role := range []string{"AUTHOR", "COMMITTER"} {
+		t.Setenv("GIT_"+role+"_NAME", "Somebody")
+		t.Setenv("GIT_"+role+"_EMAIL", "somebody@example.com")
 	}
 	t.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
 	dir := t.TempDir()
@@ -95,7 +95,7 @@ func TestReleaseReachesTheRemote(t *testing.T) {
 	}
 }
 
-func TestZipsHoldTheFunctionsOfBothArchitectures(t *testing.T) {
+func TestReleaseHasAZipOfEachFunctionAndArchitecture(t *testing.T) {
 	r, _ := newRelease(t)
 	if err := r.run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestZipsHoldTheFunctionsOfBothArchitectures(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(files.File) != 1 || files.File[0].Name != "bootstrap" || files.File[0].Mode() != 0o755 {
-			t.Fatalf("%s holds %v, want one executable named bootstrap", name, files.File)
+			t.Fatalf("%s contains %v, want one executable named bootstrap", name, files.File)
 		}
 		f, err := files.File[0].Open()
 		if err != nil {
@@ -133,7 +133,7 @@ func TestZipsHoldTheFunctionsOfBothArchitectures(t *testing.T) {
 		}
 		executable, err := elf.NewFile(bytes.NewReader(program))
 		if err != nil || executable.Machine != architecture.machine {
-			t.Errorf("%s: %v, error %v", name, executable, err)
+			t.Errorf("%s: executable %v, error %v, want one for %v", name, executable, err, architecture.machine)
 		}
 	}
 	if string(sums) != want.String() {
@@ -143,11 +143,11 @@ func TestZipsHoldTheFunctionsOfBothArchitectures(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again, err := os.ReadFile(filepath.Join(dist, "SHA256SUMS")); err != nil || !bytes.Equal(again, sums) {
-		t.Errorf("built again:\n%s, error %v, want the same checksums", again, err)
+		t.Errorf("a second build has the checksums\n%s, error %v, want the same", again, err)
 	}
 }
 
-func TestRefusedReleaseChangesNothing(t *testing.T) {
+func TestFailedReleaseChangesNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(t *testing.T, r *release)
 		want   string
@@ -169,7 +169,7 @@ func TestRefusedReleaseChangesNothing(t *testing.T) {
 		"tagged elsewhere": {func(t *testing.T, r *release) {
 			git(t, r.checkout, "tag", "v0.1.0", git(t, r.checkout, "commit-tree", "-m", "Elsewhere", "HEAD^{tree}"))
 		}, "the tag v0.1.0 already exists"},
-		"nothing to say": {func(t *testing.T, r *release) {
+		"empty changelog": {func(t *testing.T, r *release) {
 			write(t, r.checkout, "CHANGELOG.md", "## Unreleased\n\nNothing yet.\n\n## v0.0.1\n\n- All.\n")
 			commit(t, r.checkout)
 		}, `lists nothing below "## Unreleased"`},
@@ -186,13 +186,13 @@ func TestRefusedReleaseChangesNothing(t *testing.T) {
 				t.Errorf("got %v, want an error with %q", err, tt.want)
 			}
 			if after := git(t, r.checkout, "rev-parse", "HEAD") + git(t, r.checkout, "tag") + git(t, remote, "rev-parse", "main"); after != before {
-				t.Errorf("was %s, is %s", before, after)
+				t.Errorf("commits and tags are %s, want %s", after, before)
 			}
 		})
 	}
 }
 
-func TestRefusedPushSaysHowToUndoTheRelease(t *testing.T) {
+func TestErrorOfThePushSaysHowToUndoTheRelease(t *testing.T) {
 	r, remote := newRelease(t)
 	write(t, remote, "hooks/pre-receive", "#!/bin/sh\nexit 1\n")
 	if err := os.Chmod(filepath.Join(string(remote), "hooks", "pre-receive"), 0o755); err != nil {
@@ -200,15 +200,15 @@ func TestRefusedPushSaysHowToUndoTheRelease(t *testing.T) {
 	}
 	err := r.run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "git tag --delete v0.1.0 cmd/defenderhub/v0.1.0; git reset --hard origin/main") {
-		t.Errorf("got %v", err)
+		t.Errorf("error %v, want one with the commands that delete the tags and the commit", err)
 	}
 	if tags := git(t, remote, "tag"); tags != "" {
-		t.Errorf("the remote has the tags %s", tags)
+		t.Errorf("the remote has the tags %s, want none", tags)
 	}
 }
 
-// The zips must be what a synthesis would compile.
-func TestFunctionsAreBuiltWithTheFlagsOfTheSynthesis(t *testing.T) {
+// A release must have the same bytes as a synthesis.
+func TestReleaseBuildsWithTheFlagsOfTheSynthesis(t *testing.T) {
 	text, err := os.ReadFile("main.go")
 	if err != nil {
 		t.Fatal(err)

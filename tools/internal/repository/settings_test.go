@@ -23,7 +23,7 @@ func read(t *testing.T, name string) string {
 	return string(text)
 }
 
-// directories returns those of all files with a name, relative to the root.
+// directories returns the directories of all files with a name, relative to the root.
 func directories(t *testing.T, name string) []string {
 	t.Helper()
 	files, err := root.Git(t.Context(), "ls-files", name, "**/"+name)
@@ -46,7 +46,7 @@ func TestEveryModuleIsLintedAndUpdated(t *testing.T) {
 	for manifest, ecosystem := range map[string]string{"go.mod": "gomod", "package.json": "npm", "requirements.txt": "pip"} {
 		block := regexp.MustCompile(`(?s)package-ecosystem: ` + ecosystem + `\b(.*?)schedule:`).FindStringSubmatch(updates)
 		if block == nil {
-			t.Errorf("dependabot.yml lacks %s", ecosystem)
+			t.Errorf("dependabot.yml lacks the ecosystem %s", ecosystem)
 			continue
 		}
 		updated := strings.FieldsFunc(block[1], func(r rune) bool { return strings.ContainsRune(" ,[]\n", r) })
@@ -74,10 +74,10 @@ func TestWorkflowsArePinnedAndHaveNoSecret(t *testing.T) {
 		}
 		for line := range strings.Lines(string(text)) {
 			if line = strings.TrimSpace(line); strings.Contains(line, "uses:") && !pinned.MatchString(line) {
-				t.Errorf("%s: %s: want a full commit and its version", workflow, line)
+				t.Errorf("%s: %s: want the full commit hash, and the version in a comment", workflow, line)
 			}
 			if strings.Contains(line, "secrets.") || strings.Contains(line, "pull_request_target") {
-				t.Errorf("%s: %s: forks must be able to run it", workflow, line)
+				t.Errorf("%s: %s: want no secret, so that forks can run the workflow", workflow, line)
 			}
 		}
 	}

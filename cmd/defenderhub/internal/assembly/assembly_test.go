@@ -9,7 +9,7 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/assembly"
 )
 
-func TestTemplatesThatCannotBeRead(t *testing.T) {
+func TestRead(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		t.Helper()
@@ -33,12 +33,12 @@ func TestTemplatesThatCannotBeRead(t *testing.T) {
 		write("empty.json", `{"Outputs":{}}`): "no Resources",
 	} {
 		if _, err := assembly.Read(path); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", path, err, want)
+			t.Errorf("%s: error %v, want one that says %q", path, err, want)
 		}
 	}
 	one, err := assembly.Read(write("Mine.template.json", `{"Resources":{"T":{"Type":"AWS::SNS::Topic"}}}`))
 	if err != nil || len(one) != 1 || one[0].Stack != "Mine" || one[0].Resources[0].Path() != "Mine/T" {
-		t.Errorf("%+v, error %v", one, err)
+		t.Errorf("stacks %+v, error %v, want the stack Mine with one resource", one, err)
 	}
 }
 
@@ -51,7 +51,7 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, r := range parsed.Resources {
 			if r.Stack != "Stack" || r.Path() == "" && r.Metadata == nil {
-				t.Errorf("%+v", r)
+				t.Errorf("the resource %+v has another stack, or no path", r)
 			}
 			assembly.Walk(r.Properties, func(string) {})
 			_ = r.Text("Name")

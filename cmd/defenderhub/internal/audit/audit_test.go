@@ -24,8 +24,8 @@ const (
 	logging  = "LOGGING_DISABLED_CHECK"
 )
 
-// account is an account in which an audit takes a minute, and its findings another five until they
-// are in Security Hub.
+// account is an account in which an audit takes one minute. Its findings are in Security Hub five
+// minutes later.
 type account struct {
 	begin     time.Time
 	enabled   []string
@@ -148,10 +148,10 @@ func TestAuditIsFollowedToSecurityHub(t *testing.T) {
 	a := fleet()
 	got, progress, err := audit(t, a, time.Hour)
 	if err == nil || err.Error() != "non-compliant: 2 resources" || !errors.As(err, new(cli.Todo)) {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want a cli.Todo about 2 resources", err)
 	}
-	if strings.Join(a.started, " ") != policies+" "+logging {
-		t.Errorf("started %v", a.started)
+	if want := policies + " " + logging; strings.Join(a.started, " ") != want {
+		t.Errorf("started the checks %v, want %s", a.started, want)
 	}
 	var rows []string
 	for _, f := range got.Findings {
@@ -170,7 +170,7 @@ func TestAuditIsFollowedToSecurityHub(t *testing.T) {
 	}
 }
 
-func TestAuditThatNeedsSomething(t *testing.T) {
+func TestErrorsOfAnAudit(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(*account)
 		args   []string
@@ -190,7 +190,7 @@ func TestAuditThatNeedsSomething(t *testing.T) {
 		"task failed":       {change: func(a *account) { a.findings, a.status = nil, types.AuditTaskStatusFailed }, want: "audit task-1 ended FAILED"},
 		"finding missing":   {change: func(a *account) { delete(a.delivered, "f2") }, wait: time.Hour, want: "missing in Security Hub after 1h0m0s: 1 finding.", todo: true},
 		"Security Hub off":  {change: func(a *account) { a.hubErr = &hubtypes.InvalidAccessException{} }, wait: time.Hour, want: "enable-security-hub", todo: true},
-		"not to be waited":  {change: func(a *account) { a.hubErr = errors.New("was called") }, want: "non-compliant: 2 resources", todo: true},
+		"no wait":           {change: func(a *account) { a.hubErr = errors.New("was called") }, want: "non-compliant: 2 resources", todo: true},
 		"nothing enabled":   {change: func(a *account) { a.enabled = nil }, want: "no audit check is enabled", todo: true},
 		"check not enabled": {args: []string{"DEVICE_CERTIFICATE_SHARED_CHECK"}, want: "DEVICE_CERTIFICATE_SHARED_CHECK is not enabled", todo: true},
 		"unknown check":     {args: []string{"SHARED"}, want: `"SHARED"`},
@@ -208,7 +208,7 @@ func TestAuditThatNeedsSomething(t *testing.T) {
 				return
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) || errors.As(err, new(cli.Todo)) != tt.todo {
-				t.Errorf("error %v, want %q", err, tt.want)
+				t.Errorf("error %v, want one that says %q; a cli.Todo: %v", err, tt.want, tt.todo)
 			}
 		})
 	}
@@ -218,7 +218,7 @@ func TestAuditOfOneCheckStartsNoOther(t *testing.T) {
 	a := fleet()
 	_, _, _ = audit(t, a, 0, logging, logging)
 	if strings.Join(a.started, " ") != logging {
-		t.Errorf("started %v", a.started)
+		t.Errorf("started the checks %v, want %s", a.started, logging)
 	}
 }
 

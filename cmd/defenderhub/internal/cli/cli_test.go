@@ -36,7 +36,7 @@ func session() (*Session, *bytes.Buffer, *bytes.Buffer) {
 	return &Session{Out: &out, Err: &err, In: strings.NewReader(""), undoContext: context.Background()}, &out, &err
 }
 
-func TestPrintedFormsEscapeTheSameRows(t *testing.T) {
+func TestTabsTablesAndJSONEscapeControlCharacters(t *testing.T) {
 	const tabs = "pump-7\t2026-11-30T07:00:00Z\tACTIVE\t22, 23\n" + `evil\x1b[2J\u202e\n\tname` + "\t\tARCHIVED\t\n"
 	s, out, _ := session()
 	if err := s.Print(Rows("", rows)); err != nil || out.String() != tabs {
@@ -65,7 +65,7 @@ evil\x1b[2J\u202e\n\tname                        ARCHIVED
 	}
 }
 
-func TestSectionsOfJSONHaveTheirNames(t *testing.T) {
+func TestJSONNamesItsSectionsAndEmptyOutputSaysSo(t *testing.T) {
 	s, out, errs := session()
 	s.JSON = true
 	if err := s.Print(Rows("some", rows[:1]), Rows[row]("none", nil).OrSay("nothing")); err != nil {
@@ -73,12 +73,12 @@ func TestSectionsOfJSONHaveTheirNames(t *testing.T) {
 	}
 	var got map[string][]row
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil || len(got["some"]) != 1 || got["none"] == nil {
-		t.Errorf("%s, error %v", out, err)
+		t.Errorf("JSON %s, error %v, want one row in some and none in none", out, err)
 	}
 	s, out, _ = session()
 	s.Err = errs
 	if err := s.Print(Rows[row]("", nil).OrSay("nothing")); err != nil || out.String() != "" || errs.String() != "nothing\n" {
-		t.Errorf("out %q, err %q, error %v", out, errs, err)
+		t.Errorf("stdout %q, stderr %q, error %v, want nothing on stderr only", out, errs, err)
 	}
 }
 
@@ -86,17 +86,17 @@ func TestColumnsAreWrappedToTheTerminal(t *testing.T) {
 	widths := []int{5, 60, 40}
 	narrow(widths, 65)
 	if widths[0] != 5 || widths[1]+widths[2] != 60 || widths[1] < widths[2] {
-		t.Errorf("got %v", widths)
+		t.Errorf("65 columns: widths %v, want 5 and two that share 60", widths)
 	}
 	widths = []int{50, 50}
 	narrow(widths, 4)
 	if widths[0] != minColumn || widths[1] != minColumn {
-		t.Errorf("got %v", widths)
+		t.Errorf("4 columns: widths %v, want %d each", widths, minColumn)
 	}
 	widths = []int{50, 50}
 	narrow(widths, -4)
 	if widths[0] != 50 {
-		t.Errorf("got %v", widths)
+		t.Errorf("unknown number of columns: widths %v, want them unchanged", widths)
 	}
 }
 
@@ -138,13 +138,13 @@ func TestDenialsNameActionResourceAndPolicy(t *testing.T) {
 			got = d.Error()
 		}
 		if got != tt.want {
-			t.Errorf("%v:\n%s\nwant\n%s", tt.err, got, tt.want)
+			t.Errorf("%v: denial\n%s\nwant\n%s", tt.err, got, tt.want)
 		}
 	}
 }
 
-// change is a command that creates something.
-func change(created *[]string, then func(ctx context.Context) error) *Command {
+// creator returns a command that creates a and b, and then calls then.
+func creator(created *[]string, then func(ctx context.Context) error) *Command {
 	return &Command{
 		Use: "make", Short: "Make something", Changes: true,
 		Flags: func(f *pflag.FlagSet) { f.String("name", "", "its name") },
@@ -167,7 +167,7 @@ func change(created *[]string, then func(ctx context.Context) error) *Command {
 	}
 }
 
-func TestChangesAreAskedForAndRemoved(t *testing.T) {
+func TestChangesAreConfirmedAndUndone(t *testing.T) {
 	for _, tt := range []struct {
 		name, args, answer string
 		asks               bool
@@ -194,17 +194,17 @@ func TestChangesAreAskedForAndRemoved(t *testing.T) {
 			s, _, errs := session()
 			s.asks, s.In = tt.asks, strings.NewReader(tt.answer)
 			var created []string
-			c := change(&created, func(context.Context) error {
+			c := creator(&created, func(context.Context) error {
 				if tt.then == nil {
 					return nil
 				}
 				return tt.then(cancel)
 			})
 			if status := run(ctx, s, "", strings.Fields(tt.args), []*Command{c}); status != tt.status || !strings.HasSuffix(errs.String(), tt.says) {
-				t.Errorf("status %d, want %d; says %q, want %q at the end", status, tt.status, errs, tt.says)
+				t.Errorf("status %d, want %d; stderr %q, want %q at the end", status, tt.status, errs, tt.says)
 			}
 			if len(created) != 0 {
-				t.Errorf("left: %v", created)
+				t.Errorf("%v still exist", created)
 			}
 		})
 	}
@@ -216,7 +216,7 @@ func TestFailedRemovalNamesTheResource(t *testing.T) {
 	s.Undo("thing t", func(context.Context) error { return denied("IoT", "DeleteThing", "AccessDeniedException", "") })
 	const says = "thing t was not removed: denied: iot:DeleteThing on *, AWS names no policy\npolicy p was not removed: no network\n"
 	if status := s.end(t.Context(), nil); status != ExitUnknown || errs.String() != says {
-		t.Errorf("status %d, says %q", status, errs)
+		t.Errorf("status %d, want %d; stderr %q, want %q", status, ExitUnknown, errs, says)
 	}
 }
 
@@ -233,10 +233,10 @@ func TestPolicyOfACommand(t *testing.T) {
 		Statement []struct{ Action, Resource []string }
 	}
 	if err := json.Unmarshal(out.Bytes(), &document); err != nil || len(document.Statement) != 1 || document.Statement[0].Resource[0] != "arn:aws-cn:sqs:*:*:q" {
-		t.Errorf("%s, error %v", out, err)
+		t.Errorf("policy %s, error %v, want one statement for the queue in the partition aws-cn", out, err)
 	}
 	s, _, errs = session()
 	if status := run(t.Context(), s, "", strings.Fields("policy letters"), []*Command{group}); status != 2 || !strings.Contains(errs.String(), "want one of: letters list") {
-		t.Errorf("status %d: %s", status, errs)
+		t.Errorf("policy of a group: status %d, want 2 and the names of its commands: %s", status, errs)
 	}
 }

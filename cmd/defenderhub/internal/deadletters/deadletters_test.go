@@ -19,8 +19,8 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 )
 
-// fake has one dead-letter queue. A receive returns at most three messages, and repeats none that
-// is invisible.
+// fake has one dead-letter queue. A receive returns at most three messages, and none that is
+// invisible.
 type fake struct {
 	letters  []types.Message
 	hidden   map[string]bool
@@ -91,7 +91,8 @@ func letter(id string, attributes map[string]string, from string) types.Message 
 
 const eventQueue = "arn:aws:sqs:eu-west-1:123456789012:DefenderHub-Queue"
 
-// full has 13 refused events, one message that was retried too often, and one of a schedule.
+// full returns a fake with 13 refused events, a message that was received too often, and one of a
+// schedule.
 func full() *fake {
 	f := &fake{hidden: map[string]bool{}}
 	for i := range 13 {
@@ -124,7 +125,7 @@ func TestListGroupsByReason(t *testing.T) {
 	api := full()
 	out, _, err := run(t, list, api, options{each: true}, false)
 	if !errors.As(err, new(cli.Todo)) || len(api.letters) != 15 {
-		t.Errorf("error %v, %d letters", err, len(api.letters))
+		t.Errorf("error %v, %d messages stay, want a cli.Todo and 15", err, len(api.letters))
 	}
 	var got struct {
 		Reasons  []Group
@@ -145,50 +146,50 @@ func TestListGroupsByReason(t *testing.T) {
 	}
 }
 
-func TestListOfNothingIsFine(t *testing.T) {
+func TestListOfAnEmptyQueueIsNoError(t *testing.T) {
 	out, _, err := run(t, list, &fake{hidden: map[string]bool{}}, options{}, false)
 	if err != nil || strings.TrimSpace(out) == "" || strings.Contains(out, "Queue") {
-		t.Errorf("error %v, %s", err, out)
+		t.Errorf("error %v, output %q, want an empty list", err, out)
 	}
 }
 
-func TestRetrySendsTheMessageAsItWas(t *testing.T) {
+func TestRetrySendsTheOriginalMessage(t *testing.T) {
 	api := full()
 	_, progress, err := run(t, retry, api, options{}, true)
 	if err != nil || len(api.sent) != 14 || len(api.letters) != 1 || *api.letters[0].MessageId != "schedule" {
-		t.Errorf("error %v, %d sent, %d left: %s", err, len(api.sent), len(api.letters), progress)
+		t.Errorf("error %v, %d sent, want 14, %d stay, want that of the schedule: %s", err, len(api.sent), len(api.letters), progress)
 	}
 	first := api.sent[0]
 	if *first.QueueUrl != "https://sqs/123456789012/DefenderHub-Queue" || *first.MessageBody != "body of refused-0" || len(first.MessageAttributes) != 1 || *first.MessageAttributes["Kept"].StringValue != "x" {
-		t.Errorf("sent %+v", first)
+		t.Errorf("sent %+v, want the body, the queue and the attribute Kept of refused-0", first)
 	}
 	if !strings.Contains(progress, "1 messages stay") || !strings.Contains(progress, "14 messages sent back") {
-		t.Error(progress)
+		t.Errorf("progress %q, want 1 messages stay and 14 messages sent back", progress)
 	}
 }
 
-func TestRetryKeepsWhatWasNotSent(t *testing.T) {
+func TestRetryKeepsMessagesThatItCannotSend(t *testing.T) {
 	api := full()
 	api.sendErr = errors.New("throttled")
 	_, _, err := run(t, retry, api, options{source: "device-event"}, true)
 	if err == nil || errors.As(err, new(cli.Todo)) || !strings.Contains(err.Error(), "and 10 more messages stay") || len(api.letters) != 15 {
-		t.Errorf("error %v, %d left", err, len(api.letters))
+		t.Errorf("error %v, %d messages stay, want an error about the others, and 15", err, len(api.letters))
 	}
 }
 
-func TestDropDeletesWhatWasSelected(t *testing.T) {
+func TestDropDeletesTheSelectedMessages(t *testing.T) {
 	api := full()
 	out, progress, err := run(t, dropAll, api, options{reason: "not JSON"}, true)
 	if err != nil || len(api.letters) != 2 || !strings.Contains(progress, "delete 13 messages") || !strings.Contains(out, "device-event") {
-		t.Errorf("error %v, %d left: %s%s", err, len(api.letters), out, progress)
+		t.Errorf("error %v, %d messages stay, want 2: %s%s", err, len(api.letters), out, progress)
 	}
 }
 
-func TestNothingChangesWithoutAnAnswer(t *testing.T) {
+func TestNothingChangesWithoutConfirmation(t *testing.T) {
 	for name, c := range map[string]command{"retry": retry, "drop": dropAll} {
 		api := full()
 		if _, _, err := run(t, c, api, options{}, false); err == nil || len(api.letters) != 15 || len(api.sent) != 0 {
-			t.Errorf("%s: error %v, %d left, %d sent", name, err, len(api.letters), len(api.sent))
+			t.Errorf("%s: error %v, %d messages stay, want 15, %d sent, want none", name, err, len(api.letters), len(api.sent))
 		}
 	}
 }
@@ -209,15 +210,16 @@ func TestQueuesOfAStack(t *testing.T) {
 		resource("AWS::SQS::QueuePolicy", "DefenderHubForwarderDeadLettersPolicy", "policy"),
 	}, "DefenderHub")
 	if err != nil || len(got) != 1 || got[0] != (queue{"dead", "https://sqs/1/dead"}) {
-		t.Errorf("%v, error %v", got, err)
+		t.Errorf("queues %v, error %v, want the dead-letter queue alone", got, err)
 	}
 	if _, err := queues(t.Context(), stack{}, "Other"); err == nil || !strings.Contains(err.Error(), "--stack") {
-		t.Errorf("error %v", err)
+		t.Errorf("a stack without queues: error %v, want one that names --stack", err)
 	}
 }
 
 func TestTimeOfAMessage(t *testing.T) {
-	if got := readMessage(queue{}, letter("a", nil, "")).sent; !got.Equal(time.Date(2026, 11, 30, 7, 0, 0, 0, time.UTC)) {
-		t.Error(got)
+	want := time.Date(2026, 11, 30, 7, 0, 0, 0, time.UTC)
+	if got := readMessage(queue{}, letter("a", nil, "")).sent; !got.Equal(want) {
+		t.Errorf("sent at %v, want %v", got, want)
 	}
 }

@@ -132,7 +132,8 @@ func (c cloud) GetItem(_ context.Context, in *dynamodb.GetItemInput, _ ...func(*
 	return out, nil
 }
 
-func look(t *testing.T, c cloud, name string) (facts, events []string, said string, err error) {
+// look runs the command for a name. It returns its rows, and the notes that it prints.
+func look(t *testing.T, c cloud, name string) (facts, events []string, notes string, err error) {
 	t.Helper()
 	var says strings.Builder
 	l := lookup{iot: c, data: c, hub: c, stacks: c, table: c, region: "eu-west-1", stack: "DefenderHub", say: func(f string, args ...any) { fmt.Fprintf(&says, f+"\n", args...) }}
@@ -171,9 +172,9 @@ func TestThingHasItsWholeHistory(t *testing.T) {
 
 func TestOtherNamesLeadToTheThing(t *testing.T) {
 	for _, name := range []string{certificate(0), "pump-7#2", "gateway"} {
-		facts, events, said, err := look(t, cloud{certificates: 1}, name)
-		if err != nil || facts[0] != "thing pump-7 registered, type pump" || len(events) < 5 || !strings.Contains(said, "not deployed") {
-			t.Errorf("%s: %q %q %s, error %v", name, facts, events, said, err)
+		facts, events, notes, err := look(t, cloud{certificates: 1}, name)
+		if err != nil || facts[0] != "thing pump-7 registered, type pump" || len(events) < 5 || !strings.Contains(notes, "not deployed") {
+			t.Errorf("%s: facts %q, events %q, notes %q, error %v, want those of pump-7", name, facts, events, notes, err)
 		}
 	}
 }
@@ -181,48 +182,47 @@ func TestOtherNamesLeadToTheThing(t *testing.T) {
 func TestSeveralMatchesAreListed(t *testing.T) {
 	facts, _, _, err := look(t, cloud{}, certificate(100))
 	if !errors.As(err, new(cli.Todo)) || len(facts) != 2 || !strings.HasPrefix(facts[1], "thing pump-8") {
-		t.Errorf("%q, error %v", facts, err)
+		t.Errorf("facts %q, error %v, want both things and a cli.Todo", facts, err)
 	}
 }
 
 func TestAllCertificatesAreRead(t *testing.T) {
 	facts, _, _, err := look(t, cloud{certificates: 300}, "pump-7")
 	if n := strings.Count(strings.Join(facts, "\n"), "certificate "); err != nil || n != 300 {
-		t.Errorf("%d certificates, error %v", n, err)
+		t.Errorf("%d certificates, error %v, want 300", n, err)
 	}
 }
 
 func TestUnknownNames(t *testing.T) {
 	for _, name := range []string{"pump-9", certificate(999)} {
 		if _, _, _, err := look(t, cloud{}, name); !errors.As(err, new(cli.Todo)) || !strings.Contains(err.Error(), "is unknown: no thing") {
-			t.Errorf("%s: error %v", name, err)
+			t.Errorf("%s: error %v, want a cli.Todo that says unknown", name, err)
 		}
 	}
 	for _, name := range []string{"", " pump-7"} {
 		if _, _, _, err := look(t, cloud{}, name); err == nil || errors.As(err, new(cli.Todo)) {
-			t.Errorf("%q: error %v", name, err)
+			t.Errorf("%q: error %v, want one that is no cli.Todo", name, err)
 		}
 	}
 }
 
 func TestMissingStackAndDeniedCallsAreReported(t *testing.T) {
-	_, _, said, err := look(t, cloud{stackErr: &smithy.GenericAPIError{Code: "ValidationError", Message: "Stack with id DefenderHub does not exist"}}, "pump-7")
-	if err != nil || !strings.Contains(said, "no stack DefenderHub") {
-		t.Errorf("%s, error %v", said, err)
+	_, _, notes, err := look(t, cloud{stackErr: &smithy.GenericAPIError{Code: "ValidationError", Message: "Stack with id DefenderHub does not exist"}}, "pump-7")
+	if err != nil || !strings.Contains(notes, "no stack DefenderHub") {
+		t.Errorf("missing stack: notes %q, error %v, want a note alone", notes, err)
 	}
 	denied := &smithy.GenericAPIError{Code: "AccessDenied"}
-	if _, _, _, err := look(t, cloud{stackErr: denied}, "pump-7"); !errors.Is(err, denied) {
-		t.Errorf("error %v", err)
-	}
-	if _, _, _, err := look(t, cloud{denied: denied}, "pump-7"); !errors.Is(err, denied) {
-		t.Errorf("error %v", err)
+	for name, c := range map[string]cloud{"ListStackResources": {stackErr: denied}, "DescribeThing": {denied: denied}} {
+		if _, _, _, err := look(t, c, "pump-7"); !errors.Is(err, denied) {
+			t.Errorf("%s is denied: error %v, want %v", name, err, denied)
+		}
 	}
 	facts, _, _, err := look(t, cloud{deployed: true, document: `{"v":2}`}, "pump-7")
 	if err == nil || !strings.Contains(err.Error(), "version 2, want 1") || !strings.Contains(err.Error(), "Install") || len(facts) == 0 {
-		t.Errorf("%q, error %v", facts, err)
+		t.Errorf("newer state: facts %q, error %v, want the other facts and an error about the version", facts, err)
 	}
 	facts, _, _, err = look(t, cloud{deployed: true}, "pump-7")
 	if err != nil || !strings.Contains(strings.Join(facts, "\n"), "engine pump-7 no state") {
-		t.Errorf("%q, error %v", facts, err)
+		t.Errorf("no state: facts %q, error %v, want a fact that says so", facts, err)
 	}
 }

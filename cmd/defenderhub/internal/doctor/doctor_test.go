@@ -16,7 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 )
 
-func TestPoliciesOfTopicsAndKeys(t *testing.T) {
+func TestPolicyAllowsAServiceToPublish(t *testing.T) {
 	const service = "cloudwatch.amazonaws.com"
 	for policy, want := range map[string]bool{
 		`{"Statement":[{"Effect":"Allow","Principal":{"Service":"cloudwatch.amazonaws.com"},"Action":"sns:Publish"}]}`:                            true,
@@ -31,7 +31,7 @@ func TestPoliciesOfTopicsAndKeys(t *testing.T) {
 		``:                 false,
 	} {
 		if got := allows(policy, service, "sns:publish"); got != want {
-			t.Errorf("%s: %v", policy, got)
+			t.Errorf("%s: allows %v, want %v", policy, got, want)
 		}
 	}
 }
@@ -70,19 +70,19 @@ func TestAllPagesOfCertificatesAreRead(t *testing.T) {
 	})}
 	lines, err := certificates(t.Context(), e)
 	if err != nil || len(lines) != 1 || lines[0].Status != fix || !strings.Contains(lines[0].Finding, "the certificate 299 is attached to 2 things: one, two") {
-		t.Errorf("%+v, error %v", lines, err)
+		t.Errorf("lines %+v, error %v, want one about the certificate 299", lines, err)
 	}
 	for limit, want := range map[int]string{299: "more than 299 certificates", 300: "", 50: "more than 50 certificates"} {
 		e.certificates = limit
 		lines, err := certificates(t.Context(), e)
 		more := slices.ContainsFunc(lines, func(l line) bool { return l.Status == note })
 		if err != nil || more != (want != "") || more && !strings.Contains(lines[len(lines)-1].Finding, want) {
-			t.Errorf("limit %d: %+v, error %v", limit, lines, err)
+			t.Errorf("limit %d: lines %+v, error %v, want the note %q", limit, lines, err, want)
 		}
 	}
 }
 
-// A newer engine may write its progress in another form, which is not "no telemetry".
+// A newer engine may write its progress in another form. That does not mean "no telemetry".
 func TestUnknownProgressOfTheEngineIsNamed(t *testing.T) {
 	for item, want := range map[string]string{
 		`{"v": {"N": "1"}, "at": {"N": "1796007600000"}, "lag": {"N": "0"}}`: "last judged telemetry at 2026-11-30T03:00:00Z",
@@ -99,7 +99,7 @@ func TestUnknownProgressOfTheEngineIsNamed(t *testing.T) {
 		})}
 		lines, err := heartbeat(t.Context(), e)
 		if got := fmt.Sprint(lines, err); !strings.Contains(got, want) {
-			t.Errorf("%s: %s, want %s", item, got, want)
+			t.Errorf("the item %s: got %s, want %s", item, got, want)
 		}
 		server.Close()
 	}

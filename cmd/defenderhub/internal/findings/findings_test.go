@@ -19,20 +19,23 @@ func TestOptionsBecomeAQuery(t *testing.T) {
 		devices: []string{"pump-7"}, checks: []string{"LOGGING_DISABLED_CHECK"}, severity: "high", state: "ALL",
 	}).Query()
 	if err != nil || q.Devices[0] != "pump-7" || q.Checks[0] != "LOGGING_DISABLED_CHECK" || q.Severity != defender.High || q.State != "" {
-		t.Errorf("%+v, error %v", q, err)
+		t.Errorf("query %+v, error %v, want the device, the check, HIGH and all states", q, err)
 	}
 	if q, err := (&Filter{state: "active"}).Query(); err != nil || q.State != asff.Active || !q.Since.IsZero() {
-		t.Errorf("%+v, error %v", q, err)
+		t.Errorf("query %+v, error %v, want the active findings since any time", q, err)
 	}
-	for want, o := range map[string]Filter{
-		"--check":      {state: "all", checks: []string{"SHARED"}},
-		"--severity":   {state: "all", severity: "grave"},
-		"--state is":   {state: "open"},
-		"need a name":  {state: "all", devices: []string{""}},
-		"need a name ": {state: "all", behaviors: []string{""}},
+	for _, tt := range []struct {
+		filter Filter
+		want   string
+	}{
+		{Filter{state: "all", checks: []string{"SHARED"}}, "--check"},
+		{Filter{state: "all", severity: "grave"}, "--severity"},
+		{Filter{state: "open"}, "--state is"},
+		{Filter{state: "all", devices: []string{""}}, "need a name"},
+		{Filter{state: "all", behaviors: []string{""}}, "need a name"},
 	} {
-		if _, err := o.Query(); err == nil || !strings.Contains(err.Error(), strings.TrimSpace(want)) {
-			t.Errorf("%+v: error %v, want %q", o, err, want)
+		if _, err := tt.filter.Query(); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: error %v, want one that says %q", tt.filter, err, tt.want)
 		}
 	}
 }
@@ -67,10 +70,10 @@ func TestIncidentIsListedWithItsParts(t *testing.T) {
 	for _, r := range rows {
 		got = append(got, r.ProductARN+"/"+r.ID)
 	}
-	if strings.Join(got, " ") != "own/incident guardduty/b own/a" {
-		t.Errorf("got %v", got)
+	if want := "own/incident guardduty/b own/a"; strings.Join(got, " ") != want {
+		t.Errorf("got %v, want %s", got, want)
 	}
 	if _, err := list(t.Context(), fake{}, "eu-west-1", "none\x1b", hub.Query{}); err == nil || !strings.Contains(err.Error(), `none\x1b`) {
-		t.Errorf("error %v", err)
+		t.Errorf("an unknown incident: error %v, want one with the escaped ID", err)
 	}
 }

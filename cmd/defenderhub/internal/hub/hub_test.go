@@ -51,34 +51,34 @@ func local(t *testing.T) (*securityhub.Client, *securityhubtest.Hub) {
 	}), service.Hub(account, region)
 }
 
-// one is a finding of a test: its source, ID, severity and state, and what it is about.
-type one struct {
+// testFinding is a finding to import. Its UpdatedAt is age before start.
+type testFinding struct {
 	product, id, severity, state string
 	fields                       map[string]string
 	resources, related           []string
 	age                          time.Duration
 }
 
-func (o one) text() json.RawMessage {
-	at := start.Add(-o.age).Format("2006-01-02T15:04:05.000Z")
+func (f testFinding) text() json.RawMessage {
+	at := start.Add(-f.age).Format("2006-01-02T15:04:05.000Z")
 	var resources, related []map[string]string
-	for _, r := range o.resources {
+	for _, r := range f.resources {
 		resources = append(resources, map[string]string{"Type": "Other", "Id": r})
 	}
-	provider := map[string]any{"Severity": map[string]string{"Label": o.severity}, "Types": []string{"Unusual Behaviors"}}
-	for _, id := range o.related {
+	provider := map[string]any{"Severity": map[string]string{"Label": f.severity}, "Types": []string{"Unusual Behaviors"}}
+	for _, id := range f.related {
 		related = append(related, map[string]string{"ProductArn": own, "Id": id})
 	}
 	if related != nil {
 		provider["RelatedFindings"] = related
 	}
 	finding := map[string]any{
-		"SchemaVersion": "2018-10-08", "Id": o.id, "ProductArn": o.product, "GeneratorId": "g", "AwsAccountId": account,
-		"CreatedAt": at, "UpdatedAt": at, "Title": "title of " + o.id, "Description": "d", "RecordState": o.state,
+		"SchemaVersion": "2018-10-08", "Id": f.id, "ProductArn": f.product, "GeneratorId": "g", "AwsAccountId": account,
+		"CreatedAt": at, "UpdatedAt": at, "Title": "title of " + f.id, "Description": "d", "RecordState": f.state,
 		"Resources": resources, "FindingProviderFields": provider,
 	}
-	if o.fields != nil {
-		finding["ProductFields"] = o.fields
+	if f.fields != nil {
+		finding["ProductFields"] = f.fields
 	}
 	text, err := json.Marshal(finding)
 	if err != nil {
@@ -87,27 +87,28 @@ func (o one) text() json.RawMessage {
 	return text
 }
 
-// put imports findings of AWS's integrations, and those of the account 100 at a time.
-func put(t *testing.T, api *securityhub.Client, h *securityhubtest.Hub, all ...one) {
+// importAll imports findings of AWS's integrations one by one, and those of the account 100 at a
+// time.
+func importAll(t *testing.T, api *securityhub.Client, h *securityhubtest.Hub, all ...testFinding) {
 	t.Helper()
 	var ours []types.AwsSecurityFinding
-	for _, o := range all {
-		if o.product != own {
-			if result, err := h.ImportNative(o.text()); err != nil || len(result.Failed) > 0 {
-				t.Fatalf("%s: %v %+v", o.id, err, result.Failed)
+	for _, f := range all {
+		if f.product != own {
+			if result, err := h.ImportNative(f.text()); err != nil || len(result.Failed) > 0 {
+				t.Fatalf("%s: error %v, failed %+v", f.id, err, result.Failed)
 			}
 			continue
 		}
-		var f types.AwsSecurityFinding
-		if err := json.Unmarshal(o.text(), &f); err != nil {
+		var finding types.AwsSecurityFinding
+		if err := json.Unmarshal(f.text(), &finding); err != nil {
 			t.Fatal(err)
 		}
-		ours = append(ours, f)
+		ours = append(ours, finding)
 	}
 	for part := range slices.Chunk(ours, 100) {
 		result, err := api.BatchImportFindings(t.Context(), &securityhub.BatchImportFindingsInput{Findings: part})
 		if err != nil || len(result.FailedFindings) > 0 {
-			t.Fatalf("%v %+v", err, result)
+			t.Fatalf("BatchImportFindings: error %v, result %+v", err, result)
 		}
 	}
 }
@@ -122,20 +123,20 @@ func fleet(t *testing.T) *securityhub.Client {
 			t.Fatal(err)
 		}
 	}
-	put(t, api, h,
-		one{product: own, id: "defenderhub/behavior/eu-west-1/p/telnet/pump-7", severity: "HIGH", state: "ACTIVE", age: time.Minute,
+	importAll(t, api, h,
+		testFinding{product: own, id: "defenderhub/behavior/eu-west-1/p/telnet/pump-7", severity: "HIGH", state: "ACTIVE", age: time.Minute,
 			fields: map[string]string{"ThingName": "pump-7", "BehaviorName": "telnet", "ClientId": "gw-1"}, resources: []string{"pump-7"}},
-		one{product: own, id: "defenderhub/refused-connection/eu-west-1/gw-1/AUTH", severity: "MEDIUM", state: "ACTIVE", age: 2 * time.Minute,
+		testFinding{product: own, id: "defenderhub/refused-connection/eu-west-1/gw-1/AUTH", severity: "MEDIUM", state: "ACTIVE", age: 2 * time.Minute,
 			fields: map[string]string{"ClientId": "gw-1"}, resources: []string{"gw-1"}},
-		one{product: own, id: "defenderhub/device-event/eu-west-1/pump-7/tamper", severity: "LOW", state: "ARCHIVED", age: 48 * time.Hour,
+		testFinding{product: own, id: "defenderhub/device-event/eu-west-1/pump-7/tamper", severity: "LOW", state: "ARCHIVED", age: 48 * time.Hour,
 			fields: map[string]string{"ThingName": "pump-7"}, resources: []string{"pump-7"}},
-		one{product: own, id: "defenderhub/correlation/eu-west-1/chain/pump-7", severity: "CRITICAL", state: "ACTIVE", age: 3 * time.Minute,
+		testFinding{product: own, id: "defenderhub/correlation/eu-west-1/chain/pump-7", severity: "CRITICAL", state: "ACTIVE", age: 3 * time.Minute,
 			fields:    map[string]string{"CorrelationEntity": "pump-7", "CorrelationRule": "chain"},
 			resources: []string{"pump-7"}, related: []string{"defenderhub/behavior/eu-west-1/p/telnet/pump-7"}},
-		one{product: own, id: "somebody-else", severity: "CRITICAL", state: "ACTIVE", resources: []string{"i-1"}},
-		one{product: native + "audit", id: "123/AwsIotPolicy/open/1", severity: "CRITICAL", state: "ACTIVE", age: 4 * time.Minute,
+		testFinding{product: own, id: "somebody-else", severity: "CRITICAL", state: "ACTIVE", resources: []string{"i-1"}},
+		testFinding{product: native + "audit", id: "123/AwsIotPolicy/open/1", severity: "CRITICAL", state: "ACTIVE", age: 4 * time.Minute,
 			fields: map[string]string{"CheckName": "IOT_POLICY_OVERLY_PERMISSIVE_CHECK"}, resources: []string{"open"}},
-		one{product: native + "detect", id: "violation-1", severity: "MEDIUM", state: "ACTIVE", age: 5 * time.Minute,
+		testFinding{product: native + "detect", id: "violation-1", severity: "MEDIUM", state: "ACTIVE", age: 5 * time.Minute,
 			fields: map[string]string{"ThingName": "meter-2", "BehaviorName": "telnet"}, resources: []string{"meter-2"}},
 	)
 	return api
@@ -182,11 +183,11 @@ func TestFindReadsAllPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	const n = 2500
-	var all []one
+	var all []testFinding
 	for i := range n {
-		all = append(all, one{product: own, id: fmt.Sprintf("defenderhub/behavior/eu-west-1/p/telnet/thing-%d", i), severity: "HIGH", state: "ACTIVE", resources: []string{fmt.Sprint("thing-", i)}})
+		all = append(all, testFinding{product: own, id: fmt.Sprintf("defenderhub/behavior/eu-west-1/p/telnet/thing-%d", i), severity: "HIGH", state: "ACTIVE", resources: []string{fmt.Sprint("thing-", i)}})
 	}
-	put(t, api, h, all...)
+	importAll(t, api, h, all...)
 	found, err := hub.Find(t.Context(), api, region, hub.Query{})
 	if err != nil || len(found) != n {
 		t.Errorf("%d findings, error %v, want %d", len(found), err, n)
@@ -197,7 +198,7 @@ func TestFindSaysThatSecurityHubIsOff(t *testing.T) {
 	api, _ := local(t)
 	_, err := hub.Find(t.Context(), api, region, hub.Query{})
 	if !errors.As(err, new(cli.Todo)) || !strings.Contains(err.Error(), "enable-security-hub") {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want a cli.Todo that names enable-security-hub", err)
 	}
 }
 

@@ -25,17 +25,17 @@ import (
 
 const account = "123456789012"
 
-// cloud is an account in which an audit takes a minute, a finding about a policy ten, and one about
-// a device three.
+// cloud is an account in which an audit takes one minute. A finding about a policy appears after ten
+// minutes, one about a device after three.
 type cloud struct {
-	policies, things map[string]string // policies with their document, things with their certificate
+	policies, things map[string]string // the document of each policy, the certificate of each thing
 	tags             map[string]bool
 	audits           []time.Time
 	calls            []string
 	published        []string
 	connected        int
 	fail             string
-	// since is when the finding's condition began or ended, archived whether it ended.
+	// since is the time at which the finding's condition began or ended. archived reports that it ended.
 	since    time.Time
 	archived bool
 	check    types.AuditCheckRunStatus
@@ -216,8 +216,8 @@ func (c *cloud) GetFindings(_ context.Context, in *securityhub.GetFindingsInput,
 	return out, nil
 }
 
-// connection of the cloud: a message that is too long, an open port 23, or a second connection
-// begins the condition.
+// mqtt is a connection to the cloud. A message that is too long or an open port 23 begins the
+// condition.
 type mqtt struct{ *cloud }
 
 func (m mqtt) Publish(topic, payload string) error {
@@ -248,7 +248,7 @@ func provoke(t *testing.T, name string, c *cloud, wait time.Duration) (out, prog
 		}
 	})
 	if len(c.policies)+len(c.things) != 0 || c.connected != 0 {
-		t.Errorf("%s left policies %v, things %v, %d connections", name, c.policies, c.things, c.connected)
+		t.Errorf("%s did not remove the policies %v, the things %v and %d connections", name, c.policies, c.things, c.connected)
 	}
 	return outs.String(), errs.String(), err
 }
@@ -272,7 +272,7 @@ func TestExperimentsAreFollowedToTheEnd(t *testing.T) {
 			c := newCloud()
 			out, progress, err := provoke(t, name, c, time.Hour)
 			if err != nil || !strings.Contains(out, want) || !strings.Contains(progress, "removed the IoT policy") {
-				t.Errorf("error %v, output %q, progress:\n%s", err, out, progress)
+				t.Errorf("error %v, output %q, want %s, progress:\n%s", err, out, want, progress)
 			}
 		})
 	}
@@ -281,11 +281,11 @@ func TestExperimentsAreFollowedToTheEnd(t *testing.T) {
 func TestPolicyIsAttachedToNothing(t *testing.T) {
 	c := newCloud()
 	if _, _, err := provoke(t, "policy", c, time.Hour); err != nil || slices.Contains(c.calls, "AttachPolicy") || len(c.audits) != 2 {
-		t.Errorf("error %v, calls %v", err, c.calls)
+		t.Errorf("error %v, %d audits, want 2 and no AttachPolicy in the calls %v", err, len(c.audits), c.calls)
 	}
 }
 
-func TestReportsGoWhereTheDeploymentListens(t *testing.T) {
+func TestReportsGoToTheTopicOfTheStack(t *testing.T) {
 	for topic, want := range map[string]string{
 		"":                       "$aws/things/" + prefix + "0000/defender/metrics/json",
 		"$aws/rules/reports/x/+": "$aws/rules/reports/x/" + prefix + "0000",
@@ -293,12 +293,12 @@ func TestReportsGoWhereTheDeploymentListens(t *testing.T) {
 		c := newCloud()
 		c.topic = topic
 		if _, _, err := provoke(t, "telnet", c, time.Hour); err != nil || !strings.HasPrefix(c.published[0], want+" {") {
-			t.Errorf("%s: error %v, published %v", topic, err, c.published)
+			t.Errorf("report topic %q: error %v, published %v, want on %s", topic, err, c.published, want)
 		}
 	}
 }
 
-func TestNothingIsLeftAfterAFailure(t *testing.T) {
+func TestResourcesAreRemovedAfterAFailure(t *testing.T) {
 	for _, name := range []string{"message-size", "policy", "telnet"} {
 		c := newCloud()
 		if _, _, err := provoke(t, name, c, time.Hour); err != nil {
@@ -306,20 +306,20 @@ func TestNothingIsLeftAfterAFailure(t *testing.T) {
 		}
 		for _, fail := range slices.Compact(slices.Sorted(slices.Values(c.calls))) {
 			if strings.HasPrefix(fail, "De") || fail == "UpdateCertificate" {
-				continue // a removal that fails leaves what it should remove
+				continue // if the removal itself fails, its resource stays
 			}
 			broken := newCloud()
 			broken.fail = fail
 			if _, _, err := provoke(t, name, broken, time.Hour); err == nil || errors.As(err, new(cli.Todo)) {
-				t.Errorf("%s without %s: error %v", name, fail, err)
+				t.Errorf("%s without %s: error %v, want one that is no cli.Todo", name, fail, err)
 			}
 		}
 	}
 }
 
-// A removal that fails leaves the certificate at its thing, where --cleanup finds it. The policy is
-// gone by then.
-func TestCleanupFindsWhatARemovalLeft(t *testing.T) {
+// If its removal fails, a certificate stays attached to its thing, where --cleanup finds it. The
+// policy is already deleted.
+func TestCleanupRemovesTheCertificateOfAFailedRemoval(t *testing.T) {
 	for _, fail := range []string{"UpdateCertificate", "DetachThingPrincipal"} {
 		c := newCloud()
 		c.fail = fail
@@ -331,7 +331,7 @@ func TestCleanupFindsWhatARemovalLeft(t *testing.T) {
 			}
 			c.fail = ""
 			if err := l.cleanup(t.Context()); err != nil || len(c.policies)+len(c.things) > 0 || !slices.Contains(c.calls, "DeleteCertificate") {
-				t.Errorf("without %s: error %v, left policies %v, things %v", fail, err, c.policies, c.things)
+				t.Errorf("without %s: error %v, policies %v, things %v, want none and DeleteCertificate in %v", fail, err, c.policies, c.things, c.calls)
 			}
 		})
 	}
@@ -340,17 +340,17 @@ func TestCleanupFindsWhatARemovalLeft(t *testing.T) {
 func TestFindingThatDoesNotAppear(t *testing.T) {
 	for name, want := range map[string]string{"policy": "doctor", "message-size": "profile demo", "telnet": "profile starter", "disconnect": "security-disconnect"} {
 		if _, _, err := provoke(t, name, newCloud(), time.Minute); !errors.As(err, new(cli.Todo)) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error %v", name, err)
+			t.Errorf("%s: error %v, want a cli.Todo that names %s", name, err, want)
 		}
 	}
 	c := newCloud()
 	c.check = types.AuditCheckRunStatusFailed
 	if _, _, err := provoke(t, "policy", c, time.Hour); !errors.As(err, new(cli.Todo)) || !strings.Contains(err.Error(), "FAILED") {
-		t.Errorf("error %v", err)
+		t.Errorf("failed audit: error %v, want a cli.Todo that says FAILED", err)
 	}
 }
 
-func TestCleanupRemovesOnlyItsOwn(t *testing.T) {
+func TestCleanupRemovesOnlyResourcesOfProvoke(t *testing.T) {
 	c := newCloud()
 	c.policies = map[string]string{prefix + "1": "", prefix + "somebody": "", "production": ""}
 	c.tags = map[string]bool{prefix + "1": true, "production": true}
@@ -361,7 +361,7 @@ func TestCleanupRemovesOnlyItsOwn(t *testing.T) {
 		}
 	}
 	if got := fmt.Sprint(slices.Sorted(maps.Keys(c.policies)), slices.Sorted(maps.Keys(c.things))); got != "["+prefix+"somebody production] [pump-7]" || !slices.Contains(c.calls, "DeleteCertificate") {
-		t.Errorf("left %s", got)
+		t.Errorf("policies and things %s, want those of others alone; calls %v", got, c.calls)
 	}
 }
 
@@ -370,7 +370,7 @@ func TestNothingIsCreatedWithoutTheAccountID(t *testing.T) {
 	s := &cli.Session{Out: new(bytes.Buffer), Err: new(bytes.Buffer), In: strings.NewReader("y\n")}
 	for _, e := range experiments {
 		if err := testLab(c, s).do(t.Context(), e); err == nil || len(c.calls) != 0 {
-			t.Errorf("%s: error %v, calls %v", e.name, err, c.calls)
+			t.Errorf("%s: error %v, calls %v, want an error and no call", e.name, err, c.calls)
 		}
 	}
 }

@@ -2,8 +2,8 @@ package replay
 
 import "testing"
 
-// FuzzParseConfig reads files with behaviors: no input may panic, and what is accepted can be
-// measured too.
+// FuzzParseConfig reads files with behaviors. No input may panic, and replay can measure each
+// accepted one.
 func FuzzParseConfig(f *testing.F) {
 	for _, seed := range []string{
 		`{"behaviors": [{"name": "small", "metric": "aws:message-byte-size", "criteria": {"comparisonOperator": "less-than", "value": {"count": 8}}}]}`,

@@ -35,8 +35,8 @@ func browser(t *testing.T) context.Context {
 	return ctx
 }
 
-// written returns the address of a page with hostile text everywhere.
-func written(t *testing.T, change func(string) string) string {
+// writePage returns the address of a page with hostile text everywhere.
+func writePage(t *testing.T, change func(string) string) string {
 	t.Helper()
 	d := fleet()
 	d.Missing = []string{hostile}
@@ -52,10 +52,10 @@ func written(t *testing.T, change func(string) string) string {
 	return "file://" + path
 }
 
-func same(text string) string { return text }
+func unchanged(text string) string { return text }
 
-// requests records the addresses that the browser asks for.
-func requests(ctx context.Context) func() []string {
+// recordRequests returns a function that returns the addresses that the browser has requested.
+func recordRequests(ctx context.Context) func() []string {
 	var mu sync.Mutex
 	var all []string
 	chromedp.ListenTarget(ctx, func(event any) {
@@ -72,36 +72,36 @@ func requests(ctx context.Context) func() []string {
 	}
 }
 
-func TestPageInABrowser(t *testing.T) {
+func TestPageOnScreen(t *testing.T) {
 	ctx := browser(t)
-	address := written(t, same)
-	asked := requests(ctx)
+	address := writePage(t, unchanged)
+	requested := recordRequests(ctx)
 	if err := chromedp.Run(ctx, network.Enable(), chromedp.Navigate(address)); err != nil {
 		t.Fatal(err)
 	}
-	for _, url := range asked() {
+	for _, url := range requested() {
 		if url != address {
-			t.Errorf("the page asked for %s", url)
+			t.Errorf("the page requested %s", url)
 		}
 	}
 	for _, width := range []int64{360, 1280} {
 		for _, scheme := range []string{"light", "dark"} {
 			var overflow float64
-			var ink, paper string
+			var color, background string
 			if err := chromedp.Run(ctx,
 				chromedp.EmulateViewport(width, 900),
 				emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}),
 				chromedp.Evaluate(`document.documentElement.scrollWidth - document.documentElement.clientWidth`, &overflow),
-				chromedp.Evaluate(`getComputedStyle(document.body).color`, &ink),
-				chromedp.Evaluate(`getComputedStyle(document.body).backgroundColor`, &paper),
+				chromedp.Evaluate(`getComputedStyle(document.body).color`, &color),
+				chromedp.Evaluate(`getComputedStyle(document.body).backgroundColor`, &background),
 			); err != nil {
 				t.Fatal(err)
 			}
 			if overflow > 0 {
 				t.Errorf("%d pixels, %s: the page is %v pixels too wide", width, scheme, overflow)
 			}
-			if want := map[string]string{"light": "rgb(255, 255, 255)", "dark": "rgb(15, 27, 42)"}[scheme]; paper != want || ink == paper {
-				t.Errorf("%s: ink %s on paper %s, want %s", scheme, ink, paper, want)
+			if want := map[string]string{"light": "rgb(255, 255, 255)", "dark": "rgb(15, 27, 42)"}[scheme]; background != want || color == background {
+				t.Errorf("%s: text color %s on background %s, want background %s", scheme, color, background, want)
 			}
 			screenshot(t, ctx, scheme, width)
 		}
@@ -119,10 +119,10 @@ func TestPageInABrowser(t *testing.T) {
 func TestPageOnPaper(t *testing.T) {
 	ctx := browser(t)
 	var pdf []byte
-	var paper string
-	if err := chromedp.Run(ctx, chromedp.Navigate(written(t, same)),
+	var background string
+	if err := chromedp.Run(ctx, chromedp.Navigate(writePage(t, unchanged)),
 		emulation.SetEmulatedMedia().WithMedia("print").WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}),
-		chromedp.Evaluate(`getComputedStyle(document.body).backgroundColor`, &paper),
+		chromedp.Evaluate(`getComputedStyle(document.body).backgroundColor`, &background),
 		chromedp.ActionFunc(func(ctx context.Context) (err error) {
 			pdf, _, err = cdppage.PrintToPDF().Do(ctx)
 			return err
@@ -130,24 +130,24 @@ func TestPageOnPaper(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.HasPrefix(pdf, []byte("%PDF")) || paper != "rgb(255, 255, 255)" {
-		t.Errorf("printed %d bytes on %s", len(pdf), paper)
+	if !bytes.HasPrefix(pdf, []byte("%PDF")) || background != "rgb(255, 255, 255)" {
+		t.Errorf("printed %d bytes on %s, want a PDF on white", len(pdf), background)
 	}
 }
 
-// TestRequestsWouldBeSeen is the control of the test above.
-func TestRequestsWouldBeSeen(t *testing.T) {
+// TestRequestsAreRecorded checks that TestPageOnScreen would fail for a page that loads an image.
+func TestRequestsAreRecorded(t *testing.T) {
 	ctx := browser(t)
-	asked := requests(ctx)
-	address := written(t, func(text string) string {
+	requested := recordRequests(ctx)
+	address := writePage(t, func(text string) string {
 		text = strings.Replace(text, `http-equiv="Content-Security-Policy"`, "", 1)
 		return strings.Replace(text, "<header>", `<img src="http://127.0.0.1:1/x.png"><header>`, 1)
 	})
 	if err := chromedp.Run(ctx, network.Enable(), chromedp.Navigate(address)); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(asked(), " "); !strings.Contains(got, "http://127.0.0.1:1/x.png") {
-		t.Errorf("asked for %s", got)
+	if got := strings.Join(requested(), " "); !strings.Contains(got, "http://127.0.0.1:1/x.png") {
+		t.Errorf("requested %s, want http://127.0.0.1:1/x.png among them", got)
 	}
 }
 

@@ -88,8 +88,9 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-// TestPageNeedsNothingElse parses the page and looks for everything that would run or load.
-func TestPageNeedsNothingElse(t *testing.T) {
+// TestPageLoadsAndRunsNothing parses the page and looks for each element that would load or run
+// something.
+func TestPageLoadsAndRunsNothing(t *testing.T) {
 	d := fleet()
 	d.Missing = []string{hostile}
 	d.Stack, d.Queues[0].Name, d.Audit.ID = hostile, hostile, hostile
@@ -139,30 +140,30 @@ func TestChartsHaveAllNumbers(t *testing.T) {
 	for _, columns := range []bool{true, false} {
 		c := bars("x", columns, rows)
 		if c.Top != 6 || len(c.Bars) != 2 || len(c.Bars[0].Parts) != 2 || c.Bars[0].Total != 3 {
-			t.Errorf("%+v", c)
+			t.Errorf("columns %v: chart %+v, want two bars, of 3 and 6", columns, c)
 		}
 		for _, b := range c.Bars {
 			for _, p := range b.Parts {
 				if p.X < 0 || p.Y < 0 || p.X+p.Width > float64(c.Width) || p.Y+p.Height > float64(c.Height) {
-					t.Errorf("part %+v is outside of %d x %d", p, c.Width, c.Height)
+					t.Errorf("columns %v: the part %+v is outside %d x %d", columns, p, c.Width, c.Height)
 				}
 			}
 		}
 	}
 	if c := bars("x", true, nil); len(c.Bars) != 0 || c.Height == 0 {
-		t.Errorf("%+v", c)
+		t.Errorf("no rows: chart %+v, want no bar and a height", c)
 	}
 }
 
 func TestEmptyAccountHasAPage(t *testing.T) {
 	var out bytes.Buffer
 	if err := write(&out, data{Now: now, Since: now.AddDate(0, 0, -1), Days: 1}); err != nil || !strings.Contains(out.String(), "No audit completed") {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, page %s, want one that says No audit completed", err, out.String())
 	}
 }
 
-// aws is an account with one finding, one queue and two audits. A part of the name in fail is
-// denied.
+// account is an account with one finding, one queue and two audits. The calls for the part in fail
+// are denied.
 type account struct{ fail string }
 
 func (a account) err(part string) error {
@@ -212,17 +213,17 @@ func (a account) GetMetricData(_ context.Context, in *cloudwatch.GetMetricDataIn
 	return out, a.err("metrics")
 }
 
-func TestReadContinuesWithoutAPart(t *testing.T) {
+func TestReadContinuesWithoutADeniedPart(t *testing.T) {
 	for _, fail := range []string{"", "findings", "audit", "queues", "metrics"} {
 		a := account{fail}
-		d, left := read(t.Context(), sources{a, a, a, a, a}, "eu-west-1", "DefenderHub", 7, now)
-		if (len(left) == 0) != (fail == "") || fail != "" && (len(d.Missing) != 1 || !strings.HasPrefix(d.Missing[0], fail)) {
-			t.Errorf("%s: missing %v, errors %v", fail, d.Missing, left)
+		d, errs := read(t.Context(), sources{a, a, a, a, a}, "eu-west-1", "DefenderHub", 7, now)
+		if (len(errs) == 0) != (fail == "") || fail != "" && (len(d.Missing) != 1 || !strings.HasPrefix(d.Missing[0], fail)) {
+			t.Errorf("%q denied: missing %v, errors %v", fail, d.Missing, errs)
 		}
 		if fail != "findings" && len(d.Findings) != 1 || fail != "audit" && d.Audit.ID != "new" ||
 			fail != "queues" && (len(d.Queues) != 1 || d.Queues[0] != queueState{"dead", 3, true}) ||
 			fail == "" && d.Counts["Imported"] != 3 {
-			t.Errorf("%s: %+v", fail, d)
+			t.Errorf("%q denied: got %+v, want the other parts", fail, d)
 		}
 	}
 }

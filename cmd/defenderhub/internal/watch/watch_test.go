@@ -18,8 +18,8 @@ import (
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/hub"
 )
 
-// change is a state of a finding that Security Hub has from a time after the beginning on. Its
-// UpdatedAt is older by delay.
+// change is a change of a finding. Security Hub has it from at on, counted from the beginning. Its
+// UpdatedAt is delay older.
 type change struct {
 	at, delay       time.Duration
 	id, state, flow string
@@ -62,7 +62,7 @@ func TestEachChangeIsPrintedOnce(t *testing.T) {
 		want string
 	}{
 		"from now on":       {0, "b ACTIVE NEW|b ARCHIVED NEW|late ACTIVE NEW|b ARCHIVED RESOLVED"},
-		"with what was new": {time.Hour, "a ACTIVE NEW|b ACTIVE NEW|b ARCHIVED NEW|late ACTIVE NEW|b ARCHIVED RESOLVED"},
+		"the last hour too": {time.Hour, "a ACTIVE NEW|b ACTIVE NEW|b ARCHIVED NEW|late ACTIVE NEW|b ARCHIVED RESOLVED"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -94,11 +94,11 @@ func TestEachChangeIsPrintedOnce(t *testing.T) {
 	}
 }
 
-func TestCtrlCEndsIt(t *testing.T) {
+func TestCanceledContextEndsWatch(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(context.DeadlineExceeded)
 	s := &cli.Session{Out: new(bytes.Buffer), Err: new(bytes.Buffer)}
 	if err := watch(ctx, s, &history{begin: time.Now()}, "eu-west-1", hub.Query{}, time.Hour, 0, 0); err != context.DeadlineExceeded {
-		t.Errorf("error %v", err)
+		t.Errorf("error %v, want %v", err, context.DeadlineExceeded)
 	}
 }
