@@ -15,13 +15,13 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// comparison returns the condition of an alarm.
+// comparison returns the condition of an alarm with the properties p.
 func comparison(p map[string]any) string {
 	operator := map[any]string{"GreaterThanThreshold": ">", "LessThanThreshold": "<"}[p["ComparisonOperator"]]
 	return fmt.Sprintf("%s %v for %v, %v", operator, p["Threshold"], p["EvaluationPeriods"], p["TreatMissingData"])
 }
 
-func TestAlarmsOfTheSelfManagedEngineAreTuned(t *testing.T) {
+func TestAlarmsOfTheSelfManagedEngineFollowTheirProps(t *testing.T) {
 	stack := newStack()
 	topic := awssns.NewTopic(stack, jsii.String("Oncall"), nil)
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
@@ -38,7 +38,7 @@ func TestAlarmsOfTheSelfManagedEngineAreTuned(t *testing.T) {
 	tp := synth(t, stack)
 	for name, want := range map[string]struct {
 		comparison string
-		sees       []string
+		watches    []string
 	}{
 		"OldestMessage":   {"> 3600 for 2, notBreaching", []string{"HubDetectStream", "HubDetectErrorQueue", "GetRecords.IteratorAgeMilliseconds", "/ 1000"}},
 		"Failures":        {"> 0 for 3, notBreaching", []string{"DefenderHub", `"Evaluator"`, "HubDetectEvaluator", `"Failed"`}},
@@ -54,29 +54,29 @@ func TestAlarmsOfTheSelfManagedEngineAreTuned(t *testing.T) {
 	} {
 		p := tp.named(t, "AWS::CloudWatch::Alarm", "HubDetect"+name+"Alarm").Properties
 		if got := comparison(p); got != want.comparison {
-			t.Errorf("%s: %s, want %s", name, got, want.comparison)
+			t.Errorf("%s: condition %s, want %s", name, got, want.comparison)
 		}
 		if !strings.Contains(text(p["AlarmActions"]), "Oncall") || !strings.Contains(text(p["OKActions"]), "Oncall") {
-			t.Errorf("%s tells %s", name, text(p))
+			t.Errorf("%s does not notify the topic: %s", name, text(p))
 		}
-		for _, part := range want.sees {
+		for _, part := range want.watches {
 			if !strings.Contains(text(p), part) {
-				t.Errorf("%s does not see %s: %s", name, part, text(p))
+				t.Errorf("%s does not watch %s: %s", name, part, text(p))
 			}
 		}
 	}
 	defaults := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
 	queue := text(defaults.named(t, "AWS::CloudWatch::Alarm", "HubDetectOldestMessageAlarm").Properties)
 	if !strings.Contains(queue, "HubDetectTelemetry") || !strings.Contains(queue, "HubDetectErrorQueue") {
-		t.Errorf("the alarm does not see both queues: %s", queue)
+		t.Errorf("the alarm does not watch both queues: %s", queue)
 	}
 	closer := defaults.named(t, "AWS::CloudWatch::Alarm", "HubDetectCloserStoppedAlarm").Properties
 	if got := comparison(closer); got != "< 1 for 3, breaching" || closer["MetricName"] != "Invocations" {
-		t.Errorf("without props the closer's alarm is %s of %v", got, closer["MetricName"])
+		t.Errorf("without props the closer's alarm has the condition %s and the metric %v", got, closer["MetricName"])
 	}
 }
 
-func TestEachAlarmOfTheSelfManagedEngineCanBeLeftOut(t *testing.T) {
+func TestEachAlarmOfTheSelfManagedEngineCanBeOff(t *testing.T) {
 	off := defenderhub.Alarm{Off: true}
 	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{
 		DeadLetters: off, OldestMessage: off, Failures: off, Throttles: off, Errors: off, Unsent: off,
@@ -84,13 +84,13 @@ func TestEachAlarmOfTheSelfManagedEngineCanBeLeftOut(t *testing.T) {
 	}})
 	for _, id := range tp.ids("AWS::CloudWatch::Alarm") {
 		if strings.HasPrefix(id, "HubDetect") {
-			t.Errorf("%s is there", id)
+			t.Errorf("%s is deployed although it is off", id)
 		}
 	}
 }
 
-// alarmingTemplate has every part that has alarms.
-func alarmingTemplate(t *testing.T) template {
+// templateOfAllAlarms has every part that has alarms.
+func templateOfAllAlarms(t *testing.T) template {
 	t.Helper()
 	return hubTemplate(t, &defenderhub.DefenderHubProps{
 		Detect: selfManaged(defenderhub.SelfManagedProps{}), Correlate: &defenderhub.CorrelateProps{Prebuilt: prebuilt}, Notify: &defenderhub.NotifyProps{Prebuilt: prebuilt},
@@ -109,29 +109,29 @@ func TestEveryAlarmLinksToItsRow(t *testing.T) {
 	for _, row := range alarmRow.FindAllStringSubmatch(string(page), -1) {
 		rows = append(rows, row[2]+" "+row[1])
 	}
-	tp := alarmingTemplate(t)
+	tp := templateOfAllAlarms(t)
 	for _, id := range tp.ids("AWS::CloudWatch::Alarm") {
 		part, name := "", ""
-		for prefix, of := range map[string]string{"HubForwarder": "forwarder", "HubDetect": "Detect", "HubCorrelate": "Correlate", "HubNotify": "Notify"} {
+		for prefix, p := range map[string]string{"HubForwarder": "forwarder", "HubDetect": "Detect", "HubCorrelate": "Correlate", "HubNotify": "Notify"} {
 			if rest, ok := strings.CutPrefix(id, prefix); ok {
-				part, name = of, rest
+				part, name = p, rest
 			}
 		}
 		alarms = append(alarms, part+" "+name[:len(name)-len("Alarm12345678")])
 		description := tp[id].Properties["AlarmDescription"].(string)
 		if !strings.HasSuffix(description, ". https://github.com/defenderhub/defenderhub/blob/main/docs/operations.md#alarms") || len(description) > 1024 || !strings.Contains(string(page), "\n## Alarms\n") {
-			t.Errorf("%s: %q", id, description)
+			t.Errorf("%s: the description %q does not link to the alarms in docs/operations.md", id, description)
 		}
 	}
 	slices.Sort(rows)
 	slices.Sort(alarms)
 	if !slices.Equal(rows, alarms) {
-		t.Errorf("rows   %v\nalarms %v", rows, alarms)
+		t.Errorf("docs/operations.md has the rows %v\nthe alarms are                 %v", rows, alarms)
 	}
 }
 
 // CloudWatch charges per metric that an alarm uses.
-func TestAlarmsCostWhatThePageSays(t *testing.T) {
+func TestDocsStateTheCostOfAlarms(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func TestAlarmsCostWhatThePageSays(t *testing.T) {
 		}
 		return alarms, metrics
 	}
-	tp := alarmingTemplate(t)
+	tp := templateOfAllAlarms(t)
 	_, correlator := watched(tp, "HubCorrelate")
 	_, forwarder := watched(tp, "HubForwarder")
 	_, audits := watched(forwarderTemplate(t, defenderhub.ForwarderProps{}), "Forwarder")

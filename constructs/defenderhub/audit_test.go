@@ -27,11 +27,11 @@ func auditTemplate(t *testing.T, props *defenderhub.AuditProps) template {
 	return synth(t, stack)
 }
 
-func TestEveryCheckIsWrittenAndEnabled(t *testing.T) {
+func TestConfigurationEnablesEveryCheck(t *testing.T) {
 	checks := path(auditTemplate(t, nil).one(t, "AWS::IoT::AccountAuditConfiguration").Properties, "AuditCheckConfigurations").(map[string]any)
 	for _, c := range defender.Checks() {
 		if path(checks, c.Info().Property, "Enabled") != true {
-			t.Errorf("%v: got %v", c, checks[c.Info().Property])
+			t.Errorf("%v: got %v, want it enabled", c, checks[c.Info().Property])
 		}
 	}
 	if len(checks) != len(defender.Checks()) {
@@ -39,17 +39,17 @@ func TestEveryCheckIsWrittenAndEnabled(t *testing.T) {
 	}
 }
 
-func TestDisabledChecksAreWrittenAndLeaveTheSchedule(t *testing.T) {
+func TestDisabledChecksAreDisabledAndNotScheduled(t *testing.T) {
 	tp := auditTemplate(t, &defenderhub.AuditProps{
 		Disabled: []defender.Check{defender.LoggingDisabled}, Except: []defender.Check{defender.CACertificateExpiring},
 	})
 	checks := path(tp.one(t, "AWS::IoT::AccountAuditConfiguration").Properties, "AuditCheckConfigurations")
 	if path(checks, "LoggingDisabledCheck", "Enabled") != false || path(checks, "CaCertificateExpiringCheck", "Enabled") != true {
-		t.Errorf("got %s", text(checks))
+		t.Errorf("got %s, want only LoggingDisabledCheck disabled", text(checks))
 	}
 	names := text(tp.one(t, "AWS::IoT::ScheduledAudit").Properties["TargetCheckNames"])
 	if strings.Contains(names, "LOGGING_DISABLED_CHECK") || strings.Contains(names, `"CA_CERTIFICATE_EXPIRING_CHECK"`) {
-		t.Errorf("scheduled: %s", names)
+		t.Errorf("scheduled %s, want neither the disabled nor the excepted check", names)
 	}
 }
 
@@ -62,7 +62,7 @@ func TestCheckThatAScheduleMayRejectIsOptIn(t *testing.T) {
 		}
 		names := text(auditTemplate(t, props).one(t, "AWS::IoT::ScheduledAudit").Properties["TargetCheckNames"])
 		if strings.Contains(names, name) != included {
-			t.Errorf("included %v, scheduled: %s", included, names)
+			t.Errorf("Include contains %s: %v, but the schedule has %s", name, included, names)
 		}
 	}
 }
@@ -136,11 +136,11 @@ func TestExistingConfigurationIsKept(t *testing.T) {
 	}
 	tp := synth(t, stack)
 	if len(tp) != 1 || len(tp.one(t, "AWS::IoT::ScheduledAudit").DependsOn) != 0 {
-		t.Errorf("got %v", tp)
+		t.Errorf("got %v, want the scheduled audit alone, without a dependency", tp)
 	}
 }
 
-func TestGivenTopicIsKept(t *testing.T) {
+func TestGivenTopicIsUsed(t *testing.T) {
 	stack := newStack()
 	topic := awssns.NewTopic(stack, jsii.String("Own"), nil)
 	audit := defenderhub.NewAudit(stack, jsii.String("Audit"), &defenderhub.AuditProps{Topic: topic})
@@ -150,14 +150,14 @@ func TestGivenTopicIsKept(t *testing.T) {
 	tp := synth(t, stack)
 	target := path(tp.one(t, "AWS::IoT::AccountAuditConfiguration").Properties, "AuditNotificationTargetConfigurations", "Sns")
 	if !strings.Contains(text(path(target, "TargetArn")), tp.ids("AWS::SNS::Topic")[0]) || path(target, "Enabled") != true {
-		t.Errorf("notifies %s", text(target))
+		t.Errorf("the audit notifies %s, want the given topic", text(target))
 	}
 	if keys := tp.ids("AWS::KMS::Key"); keys != nil {
-		t.Errorf("keys %v", keys)
+		t.Errorf("keys %v, want none", keys)
 	}
 }
 
-func TestRolesServeThisAccountAlone(t *testing.T) {
+func TestOnlyThisAccountCanUseTheRoles(t *testing.T) {
 	tp := auditTemplate(t, nil)
 	for _, id := range tp.ids("AWS::IAM::Role") {
 		trust := text(path(tp[id].Properties, "AssumeRolePolicyDocument"))
@@ -166,7 +166,7 @@ func TestRolesServeThisAccountAlone(t *testing.T) {
 		}
 	}
 	if got := text(tp.named(t, "AWS::IAM::Role", "AuditRole").Properties["ManagedPolicyArns"]); !strings.Contains(got, ":iam::aws:policy/service-role/AWSIoTDeviceDefenderAudit") {
-		t.Errorf("policies %s", got)
+		t.Errorf("AuditRole has the policies %s, want AWSIoTDeviceDefenderAudit", got)
 	}
 }
 
@@ -176,19 +176,19 @@ func TestAuditRunsAfterDeployment(t *testing.T) {
 		tp := auditTemplate(t, &props)
 		r := tp.one(t, contract.StartAuditResourceType)
 		if got := r.Properties["ServiceTimeout"]; got != "600" {
-			t.Errorf("CloudFormation waits %v seconds for an answer", got)
+			t.Errorf("CloudFormation waits %v seconds for an answer, want 600", got)
 		}
 		if props.Configuration == defenderhub.Create && !slices.Contains(r.DependsOn, tp.ids("AWS::IoT::AccountAuditConfiguration")[0]) {
-			t.Errorf("depends on %v", r.DependsOn)
+			t.Errorf("the start depends on %v, want the audit configuration", r.DependsOn)
 		}
 		if policy := text(tp.one(t, "AWS::IAM::Policy").Properties); !strings.Contains(policy, "iot:StartOnDemandAuditTask") {
-			t.Errorf("may not start an audit: %s", policy)
+			t.Errorf("the function cannot start an audit: %s", policy)
 		}
 		return r
 	}
 	first := start(defenderhub.AuditProps{})
 	if got := len(first.Properties[contract.StartAuditChecks].([]any)); got != len(defender.Checks())-1 {
-		t.Errorf("%d checks", got)
+		t.Errorf("the audit has %d checks, want %d", got, len(defender.Checks())-1)
 	}
 	if again := start(defenderhub.AuditProps{}); text(again.Properties) != text(first.Properties) {
 		t.Error("an audit starts although nothing changed")
@@ -205,22 +205,22 @@ func TestWrongAuditPropsAreErrors(t *testing.T) {
 		props defenderhub.AuditProps
 		want  []string
 	}{
-		"names":                {defenderhub.AuditProps{ScheduleName: "with:colon"}, []string{"ScheduleName"}},
-		"token as a name":      {defenderhub.AuditProps{ScheduleName: *awscdk.Aws_STACK_NAME()}, nil},
-		"days at the bounds":   {defenderhub.AuditProps{CertificateAgeDays: 30, CertificateExpiringDays: 3652}, nil},
-		"days below":           {defenderhub.AuditProps{CertificateAgeDays: 29, CertificateExpiringDays: -1}, []string{"CertificateAgeDays", "CertificateExpiringDays"}},
-		"days":                 {defenderhub.AuditProps{CertificateAgeDays: 3653, CertificateExpiringDays: 1}, []string{"CertificateAgeDays", "CertificateExpiringDays"}},
-		"checks":               {defenderhub.AuditProps{Except: []defender.Check{0}, Include: []defender.Check{99}, Disabled: []defender.Check{1, 1}}, []string{"Except[0]", "Include[0]", "Disabled[1]"}},
-		"contradiction":        {defenderhub.AuditProps{Include: all[:2], Except: all[:1], Disabled: all[1:2]}, []string{"Include[0]", "Include[1]"}},
-		"nothing enabled":      {defenderhub.AuditProps{Disabled: all}, []string{"Disabled"}},
-		"nothing scheduled":    {defenderhub.AuditProps{Except: all}, []string{"Except"}},
-		"no schedule":          {defenderhub.AuditProps{Except: all, NoSchedule: true}, nil},
-		"retention":            {defenderhub.AuditProps{Function: &defenderhub.FunctionProps{LogRetention: "FOREVER", VPCSubnets: &awsec2.SubnetSelection{SubnetType: "PUBIC"}}}, []string{"Function.LogRetention", "Function.VPCSubnets", "Function.VPCSubnets.SubnetType"}},
-		"nothing to start":     {defenderhub.AuditProps{Except: all, NoSchedule: true, RunOnDeploy: true, Prebuilt: prebuilt}, []string{"Except"}},
-		"no network":           {defenderhub.AuditProps{Function: &defenderhub.FunctionProps{VPCSubnets: &awsec2.SubnetSelection{}, SecurityGroups: []awsec2.ISecurityGroup{nil}}}, []string{"Function.VPCSubnets", "Function.SecurityGroups"}},
-		"no configuration":     {defenderhub.AuditProps{Configuration: defenderhub.Off}, []string{"Configuration"}},
-		"policy, architecture": {defenderhub.AuditProps{RemovalPolicy: "KEEP", Function: &defenderhub.FunctionProps{Architecture: 5}}, []string{"RemovalPolicy", "Function.Architecture"}},
-		"not ours to change":   {defenderhub.AuditProps{Configuration: defenderhub.Existing, Disabled: all[:1], CertificateAgeDays: 40, CertificateExpiringDays: 40}, []string{"Disabled", "CertificateAgeDays", "CertificateExpiringDays"}},
+		"name":                   {defenderhub.AuditProps{ScheduleName: "with:colon"}, []string{"ScheduleName"}},
+		"token as a name":        {defenderhub.AuditProps{ScheduleName: *awscdk.Aws_STACK_NAME()}, nil},
+		"days at the bounds":     {defenderhub.AuditProps{CertificateAgeDays: 30, CertificateExpiringDays: 3652}, nil},
+		"days below the bounds":  {defenderhub.AuditProps{CertificateAgeDays: 29, CertificateExpiringDays: -1}, []string{"CertificateAgeDays", "CertificateExpiringDays"}},
+		"days beyond the bounds": {defenderhub.AuditProps{CertificateAgeDays: 3653, CertificateExpiringDays: 1}, []string{"CertificateAgeDays", "CertificateExpiringDays"}},
+		"checks":                 {defenderhub.AuditProps{Except: []defender.Check{0}, Include: []defender.Check{99}, Disabled: []defender.Check{1, 1}}, []string{"Except[0]", "Include[0]", "Disabled[1]"}},
+		"contradiction":          {defenderhub.AuditProps{Include: all[:2], Except: all[:1], Disabled: all[1:2]}, []string{"Include[0]", "Include[1]"}},
+		"nothing enabled":        {defenderhub.AuditProps{Disabled: all}, []string{"Disabled"}},
+		"nothing scheduled":      {defenderhub.AuditProps{Except: all}, []string{"Except"}},
+		"no schedule":            {defenderhub.AuditProps{Except: all, NoSchedule: true}, nil},
+		"retention, subnets":     {defenderhub.AuditProps{Function: &defenderhub.FunctionProps{LogRetention: "FOREVER", VPCSubnets: &awsec2.SubnetSelection{SubnetType: "PUBIC"}}}, []string{"Function.LogRetention", "Function.VPCSubnets", "Function.VPCSubnets.SubnetType"}},
+		"nothing to start":       {defenderhub.AuditProps{Except: all, NoSchedule: true, RunOnDeploy: true, Prebuilt: prebuilt}, []string{"Except"}},
+		"no network":             {defenderhub.AuditProps{Function: &defenderhub.FunctionProps{VPCSubnets: &awsec2.SubnetSelection{}, SecurityGroups: []awsec2.ISecurityGroup{nil}}}, []string{"Function.VPCSubnets", "Function.SecurityGroups"}},
+		"no configuration":       {defenderhub.AuditProps{Configuration: defenderhub.Off}, []string{"Configuration"}},
+		"policy, architecture":   {defenderhub.AuditProps{RemovalPolicy: "KEEP", Function: &defenderhub.FunctionProps{Architecture: 5}}, []string{"RemovalPolicy", "Function.Architecture"}},
+		"existing configuration": {defenderhub.AuditProps{Configuration: defenderhub.Existing, Disabled: all[:1], CertificateAgeDays: 40, CertificateExpiringDays: 40}, []string{"Disabled", "CertificateAgeDays", "CertificateExpiringDays"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _ := faults(t, func() { defenderhub.NewAudit(newStack(), jsii.String("Audit"), &c.props) })
@@ -231,7 +231,7 @@ func TestWrongAuditPropsAreErrors(t *testing.T) {
 	}
 }
 
-func TestAuditsStarterCanBePlacedAndTraced(t *testing.T) {
+func TestFunctionPropsReachTheFunctionThatStartsAudits(t *testing.T) {
 	stack := newStack()
 	vpc := awsec2.NewVpc(stack, jsii.String("Net"), &awsec2.VpcProps{MaxAzs: jsii.Number(1)})
 	group := awsec2.NewSecurityGroup(stack, jsii.String("Group"), &awsec2.SecurityGroupProps{Vpc: vpc})
@@ -242,10 +242,10 @@ func TestAuditsStarterCanBePlacedAndTraced(t *testing.T) {
 	tp := synth(t, stack)
 	p := tp.named(t, "AWS::Lambda::Function", "AuditStartFunction").Properties
 	if path(p, "TracingConfig", "Mode") != "Active" || !strings.Contains(text(p["VpcConfig"]), tp.idOf(t, "AWS::EC2::SecurityGroup", "Group")) {
-		t.Errorf("got %s", text(p))
+		t.Errorf("got %s, want tracing and the security group", text(p))
 	}
 	if got := tp.named(t, "AWS::Logs::LogGroup", "AuditStartFunctionLogs").Properties["RetentionInDays"]; got != 365.0 {
-		t.Errorf("logs are kept for %v days", got)
+		t.Errorf("logs are kept for %v days, want 365", got)
 	}
 }
 
@@ -259,7 +259,7 @@ func TestAuditOnDeployWaitsForItsSubscriptions(t *testing.T) {
 		})
 		depends := tp.one(t, contract.StartAuditResourceType).DependsOn
 		if !slices.ContainsFunc(depends, func(id string) bool { return tp[id].Type == listener }) {
-			t.Errorf("depends on %v, want the %s among them", depends, listener)
+			t.Errorf("the start depends on %v, want the %s among them", depends, listener)
 		}
 	}
 }
@@ -276,7 +276,7 @@ func TestNoteSaysHowToDisableAScheduledCheck(t *testing.T) {
 		return strings.Join(notes, "\n")
 	}
 	disabled := []defender.Check{defender.LoggingDisabled, defender.ConflictingClientIDs}
-	for name, props := range map[string]defenderhub.AuditProps{"scheduled": {Disabled: disabled}, "no schedule any more": {Disabled: disabled, NoSchedule: true}} {
+	for name, props := range map[string]defenderhub.AuditProps{"scheduled": {Disabled: disabled}, "no longer scheduled": {Disabled: disabled, NoSchedule: true}} {
 		got, at := note(props), 0
 		for _, step := range []string{"LOGGING_DISABLED_CHECK, CONFLICTING_CLIENT_IDS_CHECK", "first with the check in Except", "then with it in Disabled"} {
 			i := strings.Index(got[at:], step)
@@ -287,7 +287,7 @@ func TestNoteSaysHowToDisableAScheduledCheck(t *testing.T) {
 		}
 	}
 	if got := note(defenderhub.AuditProps{Except: disabled}); got != "" {
-		t.Errorf("without a disabled check: %q", got)
+		t.Errorf("without a disabled check the note is %q, want none", got)
 	}
 }
 
@@ -304,7 +304,7 @@ func TestLogLevelOfTheAuditIsRejected(t *testing.T) {
 	for function, want := range map[string]bool{"HubAuditStartFunction": false, "HubForwarderFunction": true} {
 		env := text(path(tp.named(t, "AWS::Lambda::Function", function).Properties, "Environment"))
 		if strings.Contains(env, "DEBUG") != want {
-			t.Errorf("%s has %s", function, env)
+			t.Errorf("%s has the environment %s, want DEBUG in it: %v", function, env, want)
 		}
 	}
 }

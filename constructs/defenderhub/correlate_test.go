@@ -18,7 +18,7 @@ import (
 	rulefile "github.com/defenderhub/defenderhub/internal/correlation"
 )
 
-// correlate gives props a prebuilt program and a forwarder of their own.
+// correlate adds to props a prebuilt program, and a forwarder that knows their rules.
 func correlate(scope constructs.Construct, props defenderhub.CorrelateProps) *defenderhub.CorrelateProps {
 	props.Prebuilt = prebuilt
 	props.Forwarder = defenderhub.NewForwarder(scope, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, Correlate: &props})
@@ -35,7 +35,7 @@ func TestCorrelateDeploysARuleAQueueAndAFunction(t *testing.T) {
 	stack := newStack()
 	c := defenderhub.NewCorrelate(stack, jsii.String("Correlate"), correlate(stack, defenderhub.CorrelateProps{}))
 	if c.Rule() == nil || c.Queue() == nil || c.DeadLetterQueue() == nil || c.Function() == nil || c.StateTable() == nil || len(c.Alarms()) != 8 {
-		t.Errorf("parts %+v", c)
+		t.Errorf("parts %+v, want all of them and 8 alarms", c)
 	}
 	tp := synth(t, stack)
 	for kind, want := range map[string]int{
@@ -49,7 +49,7 @@ func TestCorrelateDeploysARuleAQueueAndAFunction(t *testing.T) {
 	rule := tp.named(t, "AWS::Events::Rule", "CorrelateRule")
 	for _, id := range []string{"CorrelateQueue", "CorrelateDeadLetters"} {
 		if targets := text(rule.Properties["Targets"]); !strings.Contains(targets, tp.idOf(t, "AWS::SQS::Queue", id)) {
-			t.Errorf("the rule sends to %s", targets)
+			t.Errorf("the rule sends to %s, want %s", targets, id)
 		}
 		policy := text(tp.named(t, "AWS::SQS::QueuePolicy", id+"Policy").Properties)
 		if !strings.Contains(policy, "events.amazonaws.com") || !strings.Contains(policy, `"aws:SourceArn":{"Fn::GetAtt":["`+tp.idOf(t, "AWS::Events::Rule", "CorrelateRule")) {
@@ -58,12 +58,12 @@ func TestCorrelateDeploysARuleAQueueAndAFunction(t *testing.T) {
 	}
 	schedule := tp.one(t, "AWS::Scheduler::Schedule").Properties
 	if schedule["ScheduleExpression"] != "rate(1 minute)" || path(schedule, "Target", "Input") != contract.CorrelateRequest {
-		t.Errorf("the schedule is %v", schedule)
+		t.Errorf("the schedule is %v, want %s each minute", schedule, contract.CorrelateRequest)
 	}
 }
 
-func TestPatternSelectsThisAccountWithoutOtherAccounts(t *testing.T) {
-	here, err := rulefile.Compile(correlation.BuiltIn(), 0)
+func TestPatternSelectsOnlyThisAccountByDefault(t *testing.T) {
+	rules, err := rulefile.Compile(correlation.BuiltIn(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,14 +72,14 @@ func TestPatternSelectsThisAccountWithoutOtherAccounts(t *testing.T) {
 	}
 	findings, _ := path(pattern(correlateTemplate(t, defenderhub.CorrelateProps{})), "detail", "findings").(map[string]any)
 	if text(findings["AwsAccountId"]) != `[{"Ref":"AWS::AccountId"}]` || text(findings["Region"]) != `[{"Ref":"AWS::Region"}]` {
-		t.Errorf("findings of account %s in Region %s", text(findings["AwsAccountId"]), text(findings["Region"]))
+		t.Errorf("the pattern selects account %s and Region %s, want those of the stack", text(findings["AwsAccountId"]), text(findings["Region"]))
 	}
-	if got, want := text(pattern(correlateTemplate(t, defenderhub.CorrelateProps{OtherAccounts: true}))), text(rulefile.Pattern(here, "", "")); got != want {
+	if got, want := text(pattern(correlateTemplate(t, defenderhub.CorrelateProps{OtherAccounts: true}))), text(rulefile.Pattern(rules, "", "")); got != want {
 		t.Errorf("with other accounts the pattern is %s, want %s", got, want)
 	}
 	own := map[string]any{"source": []string{"aws.securityhub"}}
 	if got := text(pattern(correlateTemplate(t, defenderhub.CorrelateProps{Pattern: own}))); got != text(own) {
-		t.Errorf("the raw pattern became %s", got)
+		t.Errorf("the pattern of the props became %s", got)
 	}
 }
 
@@ -98,15 +98,15 @@ func TestCorrelatorReadsItsProps(t *testing.T) {
 	}
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(props))
 	if hub.Correlate() == nil || len(hub.Correlate().Alarms()) != 7 {
-		t.Error("the parts of Correlate are missing")
+		t.Error("Correlate is missing, or has not 7 alarms")
 	}
 	var file rulefile.Config
-	if err := json.Unmarshal(fileBeside(t, stack, rulefile.File), &file); err != nil {
+	if err := json.Unmarshal(readAssetFile(t, stack, rulefile.File), &file); err != nil {
 		t.Fatal(err)
 	}
 	if len(file.Rules) != 1 || file.Rules[0].Devices != 50 || !slices.Equal(file.Attributes, []string{"instanceId"}) || !file.Elsewhere ||
 		file.MaxAge() != 5*time.Minute || file.ClientPattern != "(.+)-agent" {
-		t.Errorf("the correlator reads %+v", file)
+		t.Errorf("the correlator's file is %+v, want the values of the props", file)
 	}
 	tp := synth(t, stack)
 	live := path(tp.named(t, "AWS::Lambda::Function", "HubForwarderFunction").Properties, "Environment", "Variables", contract.EnvLiveRules)
@@ -115,21 +115,21 @@ func TestCorrelatorReadsItsProps(t *testing.T) {
 	}
 	function := tp.named(t, "AWS::Lambda::Function", "HubCorrelateFunction")
 	if p := function.Properties; p["MemorySize"] != 512.0 || p["Timeout"] != 120.0 || text(p["Architectures"]) != `["x86_64"]` {
-		t.Errorf("function %v", p)
+		t.Errorf("function %v, want the memory, timeout and architecture of the props", p)
 	}
 	if !slices.ContainsFunc(function.DependsOn, func(id string) bool { return strings.HasPrefix(id, "HubForwarderFunction") }) {
 		t.Errorf("the function depends on %v, not on the forwarder, which must know the rules first", function.DependsOn)
 	}
 	if p := tp.named(t, "AWS::SQS::Queue", "HubCorrelateQueue").Properties; p["VisibilityTimeout"] != 723.0 {
-		t.Errorf("queue %v", p)
+		t.Errorf("queue %v, want a visibility timeout of 723 s", p)
 	}
 	for _, id := range tp.ids("AWS::Lambda::EventSourceMapping") {
 		if p := tp[id].Properties; strings.Contains(id, "Correlate") && (p["BatchSize"] != 20.0 || p["MaximumBatchingWindowInSeconds"] != 3.0 || path(p, "ScalingConfig", "MaximumConcurrency") != 7.0) {
-			t.Errorf("mapping %v", p)
+			t.Errorf("event source mapping %s: %v, want the batches and the concurrency of the props", id, p)
 		}
 	}
 	if table := tp.named(t, "AWS::DynamoDB::Table", "HubCorrelateState"); table.DeletionPolicy != "Retain" || path(table.Properties, "PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled") != true {
-		t.Errorf("table %+v", table)
+		t.Errorf("table %+v, want it retained, with point-in-time recovery", table)
 	}
 }
 
@@ -186,14 +186,14 @@ func TestForwarderMustKnowTheRules(t *testing.T) {
 	other := *props
 	other.FleetSize, other.Rules = 10, []correlation.Rule{correlation.TwoProducts()}
 	if fields, message := faults(t, func() { defenderhub.NewCorrelate(stack, jsii.String("Other"), &other) }); !slices.Equal(fields, []string{"Forwarder"}) || !strings.Contains(message, "otherwise it ends their composite findings") {
-		t.Errorf("faults of %v: %s", fields, message)
+		t.Errorf("other rules than those of the forwarder: faults of %v, want Forwarder: %s", fields, message)
 	}
 	stack = newStack()
 	props = correlate(stack, defenderhub.CorrelateProps{})
 	defenderhub.NewCorrelate(stack, jsii.String("First"), props)
 	fields, message := faults(t, func() { defenderhub.NewCorrelate(stack, jsii.String("Second"), props) })
 	if len(fields) != len(correlation.BuiltIn()) || fields[0] != "Rules" || !strings.Contains(message, "Fleet/First creates it") {
-		t.Errorf("faults of %v: %s", fields, message)
+		t.Errorf("two Correlates of one forwarder: faults of %v, want one for each rule: %s", fields, message)
 	}
 }
 

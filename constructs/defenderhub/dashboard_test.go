@@ -15,7 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// widget is a widget of a dashboard's body. Deploy-time values in the body are "REF".
+// widget is a widget of a dashboard's body. Deploy-time values in the body begin with "REF:".
 type widget struct {
 	Type       string
 	Properties struct {
@@ -32,7 +32,7 @@ func widgets(t *testing.T, tp template) map[string]widget {
 	var body strings.Builder
 	parts, _ := path(tp.one(t, "AWS::CloudWatch::Dashboard").Properties["DashboardBody"], "Fn::Join").([]any)
 	if len(parts) != 2 {
-		t.Fatal("the body is not joined of texts and references")
+		t.Fatal("the body of the dashboard is no Fn::Join of texts and references")
 	}
 	for _, part := range parts[1].([]any) {
 		if s, ok := part.(string); ok {
@@ -48,7 +48,7 @@ func widgets(t *testing.T, tp template) map[string]widget {
 	byTitle := map[string]widget{}
 	for _, w := range out.Widgets {
 		if w.Properties.Title == "" || byTitle[w.Properties.Title].Type != "" {
-			t.Errorf("a widget without a title of its own: %+v", w)
+			t.Errorf("the title of a widget is missing or repeated: %+v", w)
 		}
 		byTitle[w.Properties.Title] = w
 	}
@@ -83,14 +83,14 @@ func TestDashboardShowsEveryPart(t *testing.T) {
 			delete(shown, title)
 		}
 		if n := len(shown["Alarms"].Properties.Alarms); n != 6+11+8 {
-			t.Errorf("%d alarms", n)
+			t.Errorf("the dashboard shows %d alarms, want %d", n, 6+11+8)
 		}
 		if delete(shown, "Alarms"); len(shown) > 0 {
 			t.Errorf("unexpected widgets: %v", shown)
 		}
 		for _, function := range []string{"HubForwarderFunction", "HubForwarderAuditFunction"} {
 			if got := path(tp.named(t, "AWS::Lambda::Function", function).Properties, "Environment", "Variables", contract.EnvDetailedMetrics); got != "true" {
-				t.Errorf("%s does not count by severity: %v", function, got)
+				t.Errorf("%s has %v for %s, want true", function, got, contract.EnvDetailedMetrics)
 			}
 		}
 	}
@@ -123,12 +123,12 @@ func TestDashboardOfFewerParts(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 		if n := len(tp.ids("AWS::SecurityHub::Insight")); n != 4 {
-			t.Errorf("%s: %d insights", name, n)
+			t.Errorf("%s: %d insights, want 4", name, n)
 		}
 	}
 	without := hubTemplate(t, &defenderhub.DefenderHubProps{})
 	if n := len(without.ids("AWS::CloudWatch::Dashboard")) + len(without.ids("AWS::SecurityHub::Insight")); n > 0 || strings.Contains(text(without), contract.EnvDetailedMetrics) {
-		t.Error("by default there is a dashboard, an insight or a detailed metric")
+		t.Error("without Dashboard there is a dashboard, an insight or a detailed metric")
 	}
 }
 
@@ -145,7 +145,7 @@ func TestInsightsAreAboutAWSIoTAndWaitForSecurityHub(t *testing.T) {
 			}
 		}
 		if !slices.Equal(tp[id].DependsOn, tp.ids("AWS::SecurityHub::Hub")) {
-			t.Errorf("%s depends on %v", id, tp[id].DependsOn)
+			t.Errorf("%s depends on %v, want Security Hub alone", id, tp[id].DependsOn)
 		}
 	}
 	if want := map[string]int{"ResourceId": 1, "GeneratorId": 2, "Title": 1}; fmt.Sprint(group) != fmt.Sprint(want) {
@@ -153,25 +153,25 @@ func TestInsightsAreAboutAWSIoTAndWaitForSecurityHub(t *testing.T) {
 	}
 }
 
-// A forwarder without detailed metrics is shown with those that it has.
-func TestDashboardAlone(t *testing.T) {
+// The dashboard shows only metrics that the forwarder writes.
+func TestDashboardOfAForwarderWithoutDetailedMetrics(t *testing.T) {
 	stack := newStack()
 	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt})
 	board := defenderhub.NewDashboard(stack, jsii.String("Board"), &defenderhub.DashboardProps{Name: "fleet", NoInsights: true, Forwarder: forwarder})
 	if board.Dashboard() == nil || len(board.Insights()) > 0 {
-		t.Error("no dashboard, or insights")
+		t.Error("the dashboard is missing, or has insights")
 	}
 	tp := synth(t, stack)
 	shown := widgets(t, tp)
 	if _, ok := shown["Active and archived findings imported"]; !ok || tp.one(t, "AWS::CloudWatch::Dashboard").Properties["DashboardName"] != "fleet" {
-		t.Errorf("shows %v", shown)
+		t.Errorf("the dashboard fleet shows %v", shown)
 	}
 	if _, ok := shown["Active findings imported, by severity"]; ok {
-		t.Error("shows a metric that does not exist")
+		t.Error("the dashboard shows a metric that the forwarder does not write")
 	}
 	nothing := defenderhub.NewDashboard(newStack(), jsii.String("Board"), nil)
 	if nothing.Dashboard() != nil || len(nothing.Insights()) != 4 {
-		t.Error("a dashboard without parts")
+		t.Error("without parts: a dashboard, or not 4 insights")
 	}
 }
 
@@ -190,7 +190,7 @@ func TestWrongDashboardPropsAreErrors(t *testing.T) {
 		}, []string{"Name", "Sources[1]"}},
 		"taken": {func(id string) { defenderhub.NewDashboard(stack, &id, &defenderhub.DashboardProps{Name: "taken"}) }, []string{"Name"}},
 		"token": {func(id string) { defenderhub.NewDashboard(stack, &id, &defenderhub.DashboardProps{Name: token}) }, nil},
-		"what the facade connects": {func(id string) {
+		"props that the facade sets": {func(id string) {
 			defenderhub.NewDefenderHub(stack, &id, withPrebuilt(&defenderhub.DefenderHubProps{Dashboard: &defenderhub.DashboardProps{
 				Name: "a b", Forwarder: forwarder, Sources: []defender.Source{defender.DeviceEvents}, Detect: detect,
 			}}))
@@ -216,11 +216,11 @@ func TestDashboardShowsMessagesAndIncidentsOnlyWithTheirParts(t *testing.T) {
 		}
 	}
 	if len(shown) != 4 || len(board.Insights()) != 4 {
-		t.Errorf("%d widgets, %d insights", len(shown), len(board.Insights()))
+		t.Errorf("%d widgets and %d insights, want 4 and 4", len(shown), len(board.Insights()))
 	}
 	incidents := hubTemplate(t, &defenderhub.DefenderHubProps{Dashboard: &defenderhub.DashboardProps{}, Correlate: &defenderhub.CorrelateProps{Prebuilt: prebuilt}})
 	insight := incidents.named(t, "AWS::SecurityHub::Insight", "HubDashboardIncidentsInsight")
 	if n := len(incidents.ids("AWS::SecurityHub::Insight")); n != 5 || !strings.Contains(text(insight.Properties["Filters"]), `"GeneratorId":[{"Comparison":"PREFIX","Value":"defenderhub/correlation/"}]`) {
-		t.Errorf("%d insights, %s", n, text(insight.Properties))
+		t.Errorf("%d insights, want 5; that of incidents is %s", n, text(insight.Properties))
 	}
 }

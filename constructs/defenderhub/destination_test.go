@@ -41,13 +41,12 @@ func notes(stack awscdk.Stack) []string {
 	return all
 }
 
-// userTopic returns a user's topic that key encrypts.
+// userTopic creates a topic of a user, encrypted with key.
 func userTopic(stack awscdk.Stack, key awskms.IKey) awssns.ITopic {
 	return awssns.NewTopic(stack, jsii.String("UserTopic"), &awssns.TopicProps{MasterKey: key})
 }
 
-// TestTopicsThatNoServiceCanPublishTo gives each prop for a topic or queue one that would lose
-// all messages.
+// TestTopicsThatNoServiceCanPublishTo gives each prop for a topic one that would lose all messages.
 func TestTopicsThatNoServiceCanPublishTo(t *testing.T) {
 	for name, topic := range map[string]func(stack awscdk.Stack) awssns.ITopic{
 		"FIFO": func(stack awscdk.Stack) awssns.ITopic {
@@ -86,7 +85,7 @@ func TestTopicsThatNoServiceCanPublishTo(t *testing.T) {
 			stack := newStack()
 			got, message := faults(t, func() { construct(stack, topic(stack)) })
 			if !slices.Equal(got, []string{field}) || !strings.Contains(message, "want a standard topic") && !strings.Contains(message, "want a topic without a key, or with a customer-managed key") {
-				t.Errorf("%s: %v, want %s\n%s", name, got, field, message)
+				t.Errorf("%s: faults of %v, want %s\n%s", name, got, field, message)
 			}
 		}
 	}
@@ -100,14 +99,14 @@ func TestQueuesThatRulesCannotSendTo(t *testing.T) {
 		"FIFO by its ARN": func(stack awscdk.Stack) awssqs.IQueue {
 			return awssqs.Queue_FromQueueArn(stack, jsii.String("Q"), jsii.String(queueARN+".fifo"))
 		},
-		"managed key": func(stack awscdk.Stack) awssqs.IQueue {
+		"AWS managed key": func(stack awscdk.Stack) awssqs.IQueue {
 			return awssqs.NewQueue(stack, jsii.String("Q"), &awssqs.QueueProps{Encryption: awssqs.QueueEncryption_KMS_MANAGED})
 		},
-		"alias of it": func(stack awscdk.Stack) awssqs.IQueue {
+		"alias of an AWS managed key": func(stack awscdk.Stack) awssqs.IQueue {
 			key := awskms.Alias_FromAliasName(stack, jsii.String("K"), jsii.String("alias/aws/sqs"))
 			return awssqs.NewQueue(stack, jsii.String("Q"), &awssqs.QueueProps{EncryptionMasterKey: key})
 		},
-		"alias of it by its ARN": func(stack awscdk.Stack) awssqs.IQueue {
+		"ARN of an alias of an AWS managed key": func(stack awscdk.Stack) awssqs.IQueue {
 			return awssqs.Queue_FromQueueAttributes(stack, jsii.String("Q"), &awssqs.QueueAttributes{
 				QueueArn: jsii.String(queueARN), KeyArn: jsii.String("arn:aws:kms:us-east-1:123456789012:alias/aws/sqs"),
 			})
@@ -120,7 +119,7 @@ func TestQueuesThatRulesCannotSendTo(t *testing.T) {
 			stack := newStack()
 			got, message := faults(t, func() { defenderhub.NewRules(stack, jsii.String("Rules"), props(queue(stack))) })
 			if !slices.Equal(got, []string{field}) {
-				t.Errorf("%s: %v, want %s\n%s", name, got, field, message)
+				t.Errorf("%s: faults of %v, want %s\n%s", name, got, field, message)
 			}
 		}
 	}
@@ -136,19 +135,19 @@ func TestAWSManagedKeysAreRejected(t *testing.T) {
 	})
 	got, _ := faults(t, func() { defenderhub.NewDefenderHub(stack, jsii.String("Hub"), props) })
 	if want := []string{"EncryptionKey", "Audit.EncryptionKey", "Detect.EncryptionKey", "Forwarder.EncryptionKey"}; !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
+		t.Errorf("hub: got %v, want %v", got, want)
 	}
 	got, _ = faults(t, func() {
 		defenderhub.NewRules(stack, jsii.String("Rules"), &defenderhub.RulesProps{EncryptionKey: key})
 	})
 	if !slices.Equal(got, []string{"EncryptionKey"}) {
-		t.Errorf("got %v", got)
+		t.Errorf("rules: got %v, want EncryptionKey", got)
 	}
 }
 
-// TestSendersMayUseTheKeysOfUsers encrypts the user's resources with keys that no other prop
-// names.
-func TestSendersMayUseTheKeysOfUsers(t *testing.T) {
+// TestSendersCanUseTheKeysOfUsers encrypts the user's topics and queues with keys that are in no
+// prop.
+func TestSendersCanUseTheKeysOfUsers(t *testing.T) {
 	stack := newStack()
 	key := func(id string) awskms.IKey { return awskms.NewKey(stack, jsii.String(id), nil) }
 	topic := func(id string) awssns.ITopic {
@@ -172,19 +171,19 @@ func TestSendersMayUseTheKeysOfUsers(t *testing.T) {
 		statements := text(tpl.named(t, kind, role).Properties)
 		for _, k := range keys {
 			if want := fmt.Sprintf(`{"Action":["kms:Decrypt","kms:GenerateDataKey"],"Effect":"Allow","Resource":{"Fn::GetAtt":["%s","Arn"]}}`, tpl.idOf(t, "AWS::KMS::Key", k)); !strings.Contains(statements, want) {
-				t.Errorf("%s may not use %s: %s", role, k, statements)
+				t.Errorf("%s cannot use %s: %s", role, k, statements)
 			}
 		}
 		if strings.Count(statements, "kms:Decrypt") != len(keys) {
-			t.Errorf("%s may use other keys: %s", role, statements)
+			t.Errorf("%s can use other keys than %v: %s", role, keys, statements)
 		}
 	}
 	if got := notes(stack); got != nil {
-		t.Errorf("noted %q", got)
+		t.Errorf("notes %q, want none", got)
 	}
 }
 
-// TestAlarmsReachTopicsOfUsers gives alarms topics with and without a policy and a key.
+// TestAlarmsReachTopicsOfUsers gives alarms an encrypted topic, with and without a policy.
 func TestAlarmsReachTopicsOfUsers(t *testing.T) {
 	const condition = `"Condition":{"ArnLike":{"aws:SourceArn":{"Fn::Join":["",["arn:",{"Ref":"AWS::Partition"},":cloudwatch:",{"Ref":"AWS::Region"},":",{"Ref":"AWS::AccountId"},":alarm:*"]]}}}`
 	const principal = `"Principal":{"Service":"cloudwatch.amazonaws.com"}`
@@ -198,7 +197,7 @@ func TestAlarmsReachTopicsOfUsers(t *testing.T) {
 			}))
 			tpl := synth(t, stack)
 			if policy := text(tpl.named(t, "AWS::KMS::Key", "OnCallKey").Properties["KeyPolicy"]); strings.Count(policy, `"Action":["kms:Decrypt","kms:GenerateDataKey*"],`+condition+`,"Effect":"Allow",`+principal) != 1 {
-				t.Errorf("the key's policy: %s", policy)
+				t.Errorf("the key's policy does not allow the alarms once: %s", policy)
 			}
 			var policies []string
 			for _, id := range tpl.ids("AWS::SNS::TopicPolicy") {
@@ -206,17 +205,17 @@ func TestAlarmsReachTopicsOfUsers(t *testing.T) {
 					policies = append(policies, p)
 				}
 			}
-			// A policy would replace the one with which Amazon SNS allows all services.
+			// A new policy would replace the default one, with which Amazon SNS allows all services.
 			if ssl && (len(policies) != 1 || strings.Count(policies[0], `"Action":"sns:Publish",`+condition+`,"Effect":"Allow",`+principal) != 1) || !ssl && policies != nil {
-				t.Errorf("the topic's policies: %s", policies)
+				t.Errorf("the topic's policies are %s, want one that allows the alarms: %v", policies, ssl)
 			}
 		})
 	}
 }
 
-// TestImportedTopicsAndQueuesAreNoted imports topics and queues, whose policies and keys
-// synthesis does not know.
-func TestImportedTopicsAndQueuesAreNoted(t *testing.T) {
+// TestNotesListThePermissionsOfImportedTopicsAndQueues imports topics and queues. Synthesis does
+// not know their policies and keys.
+func TestNotesListThePermissionsOfImportedTopicsAndQueues(t *testing.T) {
 	stack := newStack()
 	topic := func(id string) awssns.ITopic {
 		return awssns.Topic_FromTopicArn(stack, jsii.String(id), jsii.String(topicARN+id))
@@ -255,7 +254,7 @@ func TestImportedTopicsAndQueuesAreNoted(t *testing.T) {
 		path, _, _ := strings.Cut(note, ": ")
 		statements := want[path+": "]
 		if statements == nil {
-			t.Errorf("noted %s", note)
+			t.Errorf("unexpected note %s", note)
 		}
 		for _, s := range statements {
 			if !strings.Contains(note, s) {
@@ -264,18 +263,18 @@ func TestImportedTopicsAndQueuesAreNoted(t *testing.T) {
 		}
 	}
 	if policy := text(tpl.named(t, "AWS::IAM::Policy", "MorePolicy").Properties); strings.Count(policy, `{"Action":["kms:Decrypt","kms:GenerateDataKey"],"Effect":"Allow","Resource":"`+keyARN+`"}`) != 1 {
-		t.Errorf("the rules may not use the key that was given with the queue: %s", policy)
+		t.Errorf("the rules cannot use the key that was imported with the queue: %s", policy)
 	}
 }
 
-// TestImportedKeysCauseAWarning uses keys whose policies cannot be extended, imported in each way
-// that the CDK has, and one of the app behind an alias.
+// TestImportedKeysCauseAWarning imports keys in each way that the CDK has: the app cannot extend
+// their policies. An alias of a key of the app causes no warning.
 func TestImportedKeysCauseAWarning(t *testing.T) {
 	const (
-		logs = `{"Action":["kms:Encrypt","kms:Decrypt","kms:ReEncrypt*","kms:GenerateDataKey*","kms:Describe*"],"Condition":{"ArnLike":{"kms:EncryptionContext:aws:logs:arn":"arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*"}},"Effect":"Allow","Principal":{"Service":"logs.${AWS::Region}.${AWS::URLSuffix}"},"Resource":"*"}`
-		sns  = `{"Action":["kms:Decrypt","kms:GenerateDataKey"],"Condition":{"ArnLike":{"aws:SourceArn":"arn:${AWS::Partition}:sns:${AWS::Region}:${AWS::AccountId}:*"}},"Effect":"Allow","Principal":{"Service":"sns.amazonaws.com"},"Resource":"*"}`
-		call = `{"Action":["kms:Decrypt","kms:GenerateDataKey*"],"Condition":{"ArnLike":{"aws:SourceArn":"arn:${AWS::Partition}:cloudwatch:${AWS::Region}:${AWS::AccountId}:alarm:*"}},"Effect":"Allow","Principal":{"Service":"cloudwatch.amazonaws.com"},"Resource":"*"}`
-		all  = `{"Fn::Join":["",["arn:",{"Ref":"AWS::Partition"},":kms:",{"Ref":"AWS::Region"},":",{"Ref":"AWS::AccountId"},":key/*"]]}`
+		logs       = `{"Action":["kms:Encrypt","kms:Decrypt","kms:ReEncrypt*","kms:GenerateDataKey*","kms:Describe*"],"Condition":{"ArnLike":{"kms:EncryptionContext:aws:logs:arn":"arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:*"}},"Effect":"Allow","Principal":{"Service":"logs.${AWS::Region}.${AWS::URLSuffix}"},"Resource":"*"}`
+		sns        = `{"Action":["kms:Decrypt","kms:GenerateDataKey"],"Condition":{"ArnLike":{"aws:SourceArn":"arn:${AWS::Partition}:sns:${AWS::Region}:${AWS::AccountId}:*"}},"Effect":"Allow","Principal":{"Service":"sns.amazonaws.com"},"Resource":"*"}`
+		cloudWatch = `{"Action":["kms:Decrypt","kms:GenerateDataKey*"],"Condition":{"ArnLike":{"aws:SourceArn":"arn:${AWS::Partition}:cloudwatch:${AWS::Region}:${AWS::AccountId}:alarm:*"}},"Effect":"Allow","Principal":{"Service":"cloudwatch.amazonaws.com"},"Resource":"*"}`
+		all        = `{"Fn::Join":["",["arn:",{"Ref":"AWS::Partition"},":kms:",{"Ref":"AWS::Region"},":",{"Ref":"AWS::AccountId"},":key/*"]]}`
 	)
 	for name, c := range map[string]struct {
 		key      func(stack awscdk.Stack) awskms.IKey
@@ -318,14 +317,14 @@ func TestImportedKeysCauseAWarning(t *testing.T) {
 			got := notes(stack)
 			if !c.warned {
 				if got != nil {
-					t.Errorf("noted %q", got)
+					t.Errorf("notes %q, want none", got)
 				}
 				return
 			}
 			if len(got) != 3 {
 				t.Errorf("%d notes, want 3: %s", len(got), strings.Join(got, "\n"))
 			}
-			for _, statement := range []string{logs, sns, call} {
+			for _, statement := range []string{logs, sns, cloudWatch} {
 				if !slices.ContainsFunc(got, func(note string) bool {
 					return strings.HasPrefix(note, "warning /Fleet/") && strings.Contains(note, statement)
 				}) {
@@ -343,9 +342,9 @@ func TestExtendedPoliciesCauseNoWarning(t *testing.T) {
 	key := awskms.NewKey(keys, jsii.String("Key"), nil)
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{EncryptionKey: key}))
 	if got := append(notes(keys), notes(stack)...); got != nil {
-		t.Errorf("noted %q", got)
+		t.Errorf("notes %q, want none", got)
 	}
 	if policy := text(synth(t, keys).one(t, "AWS::KMS::Key").Properties["KeyPolicy"]); !strings.Contains(policy, "kms:EncryptionContext:aws:logs:arn") {
-		t.Errorf("the key's policy: %s", policy)
+		t.Errorf("the key's policy does not allow CloudWatch Logs: %s", policy)
 	}
 }

@@ -33,7 +33,7 @@ func TestWithoutEngineNothingIsDeployed(t *testing.T) {
 	}
 }
 
-func TestDemoProfileIsThatOfTheWalkthrough(t *testing.T) {
+func TestDemoProfileIsThatOfTheAWSWalkthrough(t *testing.T) {
 	p := detectTemplate(t, defenderhub.DetectProps{Behaviors: defender.DemoBehaviors()}).one(t, "AWS::IoT::SecurityProfile").Properties
 	want := `[{"Criteria":{"ComparisonOperator":"less-than","ConsecutiveDatapointsToAlarm":1,"ConsecutiveDatapointsToClear":1,"Value":{"Count":"8"}},"Metric":"aws:message-byte-size","Name":"small-messages"}]`
 	if got := text(p["Behaviors"]); got != want {
@@ -44,7 +44,7 @@ func TestDemoProfileIsThatOfTheWalkthrough(t *testing.T) {
 		t.Errorf("targets %s, want %s", got, want)
 	}
 	if p["SecurityProfileName"] != nil {
-		t.Errorf("physical name %v", p["SecurityProfileName"])
+		t.Errorf("physical name %v, want none", p["SecurityProfileName"])
 	}
 }
 
@@ -68,7 +68,7 @@ func TestEveryKindOfCriteriaReachesCloudFormation(t *testing.T) {
 		profile := tp.one(t, "AWS::IoT::SecurityProfile")
 		got := path(profile.Properties["Behaviors"].([]any)[0], "Criteria").(map[string]any)
 		if got["ConsecutiveDatapointsToAlarm"] != 2.0 || got["ConsecutiveDatapointsToClear"] != 3.0 {
-			t.Errorf("datapoints in %s", text(got))
+			t.Errorf("%s: want 2 datapoints to alarm and 3 to clear in %s", c.criteria.Normal(), text(got))
 		}
 		delete(got, "ConsecutiveDatapointsToAlarm")
 		delete(got, "ConsecutiveDatapointsToClear")
@@ -81,10 +81,10 @@ func TestEveryKindOfCriteriaReachesCloudFormation(t *testing.T) {
 		}
 		metric := tp.one(t, "AWS::IoT::CustomMetric")
 		if metric.Properties["MetricType"] != custom || metric.Properties["MetricName"] != c.criteria.Metric().Name {
-			t.Errorf("custom metric %v", metric.Properties)
+			t.Errorf("custom metric %v, want %s of type %s", metric.Properties, c.criteria.Metric().Name, custom)
 		}
 		if !slices.Equal(profile.DependsOn, tp.ids("AWS::IoT::CustomMetric")) {
-			t.Errorf("profile depends on %v", profile.DependsOn)
+			t.Errorf("the profile depends on %v, want the custom metric", profile.DependsOn)
 		}
 	}
 }
@@ -102,10 +102,10 @@ func TestProfilesTargetsAndRetainedMetrics(t *testing.T) {
 		Native: &defenderhub.NativeProps{RetainedMetrics: []defender.Metric{defender.Disconnects}, ExistingCustomMetrics: []string{"modules"}},
 	}).Native()
 	if got := len(detect.Profiles()); got != 3 || len(detect.ProfileNames()) != 3 {
-		t.Errorf("%d profiles", got)
+		t.Errorf("%d profiles, want 3", got)
 	}
 	if metrics := detect.CustomMetrics(); len(metrics) != 1 || metrics["temperature"] == nil {
-		t.Errorf("custom metrics %v", metrics)
+		t.Errorf("custom metrics %v, want temperature alone", metrics)
 	}
 	tp := synth(t, stack)
 	byID := map[string]string{}
@@ -133,7 +133,7 @@ func TestBehaviorsShareDimensions(t *testing.T) {
 	}})
 	dimension := tp.one(t, "AWS::IoT::Dimension")
 	if dimension.Properties["Type"] != "TOPIC_FILTER" || text(dimension.Properties["StringValues"]) != `["fleet/${iot:ClientId}/data"]` || dimension.Properties["Name"] != nil {
-		t.Errorf("got %v", dimension.Properties)
+		t.Errorf("got the dimension %v, want one with the topic filter and no name", dimension.Properties)
 	}
 	ref := `{"DimensionName":{"Ref":"` + tp.ids("AWS::IoT::Dimension")[0] + `"},"Operator":`
 	behaviors := tp.one(t, "AWS::IoT::SecurityProfile").Properties["Behaviors"].([]any)
@@ -154,11 +154,11 @@ func TestAlertsGoToTheGivenTopic(t *testing.T) {
 	tp := synth(t, stack)
 	target := text(path(tp.one(t, "AWS::IoT::SecurityProfile").Properties, "AlertTargets", "SNS"))
 	if !strings.Contains(target, tp.ids("AWS::SNS::Topic")[0]) {
-		t.Errorf("alerts go to %s", target)
+		t.Errorf("alerts go to %s, want the given topic", target)
 	}
 	role := text(tp.one(t, "AWS::IAM::Role").Properties)
 	if !strings.Contains(role, "securityprofile/*") || strings.Contains(role, "kms:") {
-		t.Errorf("role %s", role)
+		t.Errorf("the role is %s, want the security profiles in it and no key", role)
 	}
 }
 
@@ -171,7 +171,7 @@ func TestDeployTimeNamesAreNotValidated(t *testing.T) {
 	})
 	for id, r := range tp {
 		if strings.Contains(id, "TOKEN") || strings.Contains(text(r), "Token[") {
-			t.Errorf("%s shows a token: %s", id, text(r))
+			t.Errorf("%s contains an unresolved token: %s", id, text(r))
 		}
 	}
 }
@@ -194,7 +194,7 @@ func TestWrongDetectPropsAreErrors(t *testing.T) {
 	number := defender.Behavior{Name: "n", Criteria: defender.CustomNumber("m").LessThan(1, defender.Window5m)}
 	token := *awscdk.Fn_ImportValue(jsii.String("Metric"))
 	list := defender.Behavior{Name: "l", Criteria: defender.CustomNumberList("m").In(1)}
-	watchers := func(n int, targets ...defender.Target) (all []defender.SecurityProfile) {
+	profiles := func(n int, targets ...defender.Target) (all []defender.SecurityProfile) {
 		for range n {
 			all = append(all, defender.SecurityProfile{Behaviors: demo, Targets: targets})
 		}
@@ -206,21 +206,21 @@ func TestWrongDetectPropsAreErrors(t *testing.T) {
 	}{
 		"two engines":             {defenderhub.DetectProps{Behaviors: demo, Native: native, SelfManaged: &defenderhub.SelfManagedProps{}}, []string{"SelfManaged"}},
 		"native without behavior": {defenderhub.DetectProps{Native: native}, []string{"Behaviors"}},
-		"also without engine":     {defenderhub.DetectProps{Behaviors: []defender.Behavior{{Name: "b"}}}, []string{"Behaviors[0].Criteria", "Behaviors"}},
+		"criteria, no engine":     {defenderhub.DetectProps{Behaviors: []defender.Behavior{{Name: "b"}}}, []string{"Behaviors[0].Criteria", "Behaviors"}},
 		"behaviors, no engine":    {defenderhub.DetectProps{Behaviors: demo}, []string{"Behaviors"}},
-		"profiles, no engine":     {defenderhub.DetectProps{Profiles: watchers(1)}, []string{"Profiles"}},
+		"profiles, no engine":     {defenderhub.DetectProps{Profiles: profiles(1)}, []string{"Profiles"}},
 		"target, metric":          {defenderhub.DetectProps{Behaviors: demo, Targets: []defender.Target{defender.ThingGroup("")}, Native: &defenderhub.NativeProps{RetainedMetrics: []defender.Metric{nil}}}, []string{"Targets[0]", "Native.RetainedMetrics[0]"}},
 		"profiles":                {defenderhub.DetectProps{Profiles: []defender.SecurityProfile{{Name: "p"}, {Name: "p", Behaviors: demo}, {Name: "a b", Behaviors: demo}}}, []string{"Profiles[0].Behaviors", "Profiles[1].Name", "Profiles[2].Name", "Profiles"}},
 		"one metric, two types":   {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, Profiles: []defender.SecurityProfile{{Behaviors: []defender.Behavior{list}}}}, []string{"Profiles", "Behaviors"}},
-		"metric's name unknown": {defenderhub.DetectProps{
+		"metric with a deploy-time name": {defenderhub.DetectProps{
 			Behaviors: []defender.Behavior{{Name: "n", Criteria: defender.CustomNumber(token).LessThan(1, defender.Window5m)}, {Name: "o"}},
 			Native:    &defenderhub.NativeProps{RetainedMetrics: []defender.Metric{defender.Disconnects, defender.CustomNumber(token)}},
 		}, []string{"Behaviors[1].Criteria", "Behaviors[0].Criteria", "Native.RetainedMetrics[1]"}},
-		"group of deploy time twice": {defenderhub.DetectProps{Behaviors: demo, Targets: []defender.Target{defender.ThingGroup(token), defender.ThingGroup(token)}}, []string{"Targets[1]", "Behaviors"}},
-		"five profiles a target":     {defenderhub.DetectProps{Native: native, Behaviors: demo, Profiles: append(watchers(4), watchers(5, defender.ThingGroup(token))...)}, nil},
-		"six profiles a target":      {defenderhub.DetectProps{Native: native, Behaviors: demo, Profiles: append(watchers(5), watchers(7, defender.RegisteredThings)...)}, []string{"Profiles[4].Targets", "Profiles[10].Targets"}},
-		"six profiles, not Detect's": {defenderhub.DetectProps{Behaviors: demo, Profiles: watchers(5)}, []string{"Behaviors"}},
-		"unused existing metric":     {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, Native: &defenderhub.NativeProps{ExistingCustomMetrics: []string{"m", "o"}}}, []string{"Native.ExistingCustomMetrics[1]"}},
+		"deploy-time group twice":  {defenderhub.DetectProps{Behaviors: demo, Targets: []defender.Target{defender.ThingGroup(token), defender.ThingGroup(token)}}, []string{"Targets[1]", "Behaviors"}},
+		"five profiles per target": {defenderhub.DetectProps{Native: native, Behaviors: demo, Profiles: append(profiles(4), profiles(5, defender.ThingGroup(token))...)}, nil},
+		"six profiles per target":  {defenderhub.DetectProps{Native: native, Behaviors: demo, Profiles: append(profiles(5), profiles(7, defender.RegisteredThings)...)}, []string{"Profiles[4].Targets", "Profiles[10].Targets"}},
+		"six profiles, no engine":  {defenderhub.DetectProps{Behaviors: demo, Profiles: profiles(5)}, []string{"Behaviors"}},
+		"unused existing metric":   {defenderhub.DetectProps{Behaviors: []defender.Behavior{number}, Native: &defenderhub.NativeProps{ExistingCustomMetrics: []string{"m", "o"}}}, []string{"Native.ExistingCustomMetrics[1]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _ := faults(t, func() { defenderhub.NewDetect(newStack(), jsii.String("Detect"), &c.props) })

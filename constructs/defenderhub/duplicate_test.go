@@ -13,9 +13,9 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// TestNamesOfTwoHubs creates two constructs with one name: in one stack, in two stacks of one
-// account and Region, and in two stacks whose account and Region are unknown.
-func TestNamesOfTwoHubs(t *testing.T) {
+// TestNamesThatTwoConstructsCreate creates two constructs with one name: in one stack, in two stacks
+// of one account and Region, and in two stacks whose account and Region are unknown.
+func TestNamesThatTwoConstructsCreate(t *testing.T) {
 	env := &awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: jsii.String("eu-central-1")}}
 	name := *awscdk.Fn_ImportValue(jsii.String("Name"))
 	audit := func(p defenderhub.AuditProps) func(scope constructs.Construct, id string) {
@@ -40,7 +40,7 @@ func TestNamesOfTwoHubs(t *testing.T) {
 		}
 	}
 	warm := []defender.Behavior{{Name: "warm", Criteria: defender.CustomNumber("warmth").LessThan(30, defender.Window5m)}}
-	for what, c := range map[string]struct {
+	for test, c := range map[string]struct {
 		first, second func(scope constructs.Construct, id string)
 		want          []string
 	}{
@@ -56,7 +56,7 @@ func TestNamesOfTwoHubs(t *testing.T) {
 		"generated rules":   {reports(defenderhub.SelfManagedProps{}), reports(defenderhub.SelfManagedProps{}), nil},
 		"rule and schedule": {reports(defenderhub.SelfManagedProps{ReportsRuleName: "fleet"}), audit(defenderhub.AuditProps{ScheduleName: "fleet"}), nil},
 	} {
-		t.Run(what, func(t *testing.T) {
+		t.Run(test, func(t *testing.T) {
 			app := awscdk.NewApp(nil)
 			one, other := awscdk.NewStack(app, jsii.String("One"), env), awscdk.NewStack(app, jsii.String("Other"), env)
 			unknown, more := awscdk.NewStack(app, jsii.String("Unknown"), nil), awscdk.NewStack(app, jsii.String("More"), nil)
@@ -72,13 +72,13 @@ func TestNamesOfTwoHubs(t *testing.T) {
 				}
 			}
 			if got, message := faults(t, func() { c.second(more, "Second") }); got != nil {
-				t.Errorf("a stack of which nothing is known: %v\n%s", got, message)
+				t.Errorf("unknown account and Region: faults of %v, want none\n%s", got, message)
 			}
 		})
 	}
 }
 
-// TestTwoHubsOfOneStackNameTheirFields checks the faults of a whole hub.
+// The fields in the error begin with the part of the hub.
 func TestTwoHubsOfOneStackNameTheirFields(t *testing.T) {
 	stack := newStack()
 	props := func() *defenderhub.DefenderHubProps {

@@ -23,7 +23,7 @@ func TestRetentionsAreThoseOfTheCDK(t *testing.T) {
 	}
 	constants := regexp.MustCompile(`RetentionDays = "([A-Z_]+)"`).FindAllStringSubmatch(string(source), -1)
 	if len(constants) != len(retentions) {
-		t.Errorf("the CDK has %d constants, known are %d", len(constants), len(retentions))
+		t.Errorf("the CDK has %d retentions, this package %d", len(constants), len(retentions))
 	}
 	for _, c := range constants {
 		var f faults

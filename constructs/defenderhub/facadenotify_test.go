@@ -1,13 +1,10 @@
 package defenderhub_test
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/jsii-runtime-go"
@@ -16,20 +13,6 @@ import (
 	"github.com/defenderhub/defenderhub/defender/correlation"
 	"github.com/defenderhub/defenderhub/internal/notification"
 )
-
-// fileBeside returns a file that is deployed beside a function's executable.
-func fileBeside(t *testing.T, stack awscdk.Stack, name string) []byte {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(*awscdk.App_Of(stack).Synth(nil).Directory(), "asset.*", name))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("%v hold %s, error %v, want one asset", files, name, err)
-	}
-	content, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return content
-}
 
 func TestFacadeGivesNotifyItsRulesKeyAndAlarmTopic(t *testing.T) {
 	stack := newStack()
@@ -44,12 +27,12 @@ func TestFacadeGivesNotifyItsRulesKeyAndAlarmTopic(t *testing.T) {
 	if hub.Notify() == nil || hub.Correlate() == nil || props.Notify.Correlate != nil || props.Correlate.Forwarder != nil {
 		t.Error("a part is missing, or the caller's props were written to")
 	}
-	if file := string(fileBeside(t, stack, notification.File)); !strings.Contains(file, `"two-products"`) || strings.Contains(file, `"campaign"`) {
-		t.Errorf("the notifier reads %s", file)
+	if file := string(readAssetFile(t, stack, notification.File)); !strings.Contains(file, `"two-products"`) || strings.Contains(file, `"campaign"`) {
+		t.Errorf("the notifier's file is %s, want the rule two-products alone", file)
 	}
 	tp := synth(t, stack)
 	if p := tp.named(t, "AWS::Lambda::Function", "HubNotifyFunction").Properties; text(p["Architectures"]) != `["x86_64"]` {
-		t.Errorf("the function of Notify is for %v", p["Architectures"])
+		t.Errorf("the function of Notify is for %v, want x86_64", p["Architectures"])
 	}
 	encrypted := tp.ids("AWS::KMS::Key")[0]
 	for _, kind := range []string{"AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::DynamoDB::Table"} {
@@ -61,7 +44,7 @@ func TestFacadeGivesNotifyItsRulesKeyAndAlarmTopic(t *testing.T) {
 	}
 	for _, id := range tp.ids("AWS::CloudWatch::Alarm") {
 		if !strings.Contains(text(tp[id].Properties["AlarmActions"]), tp.idOf(t, "AWS::SNS::Topic", "OnCall")) {
-			t.Errorf("%s notifies %s", id, text(tp[id].Properties["AlarmActions"]))
+			t.Errorf("%s notifies %s, want OnCall", id, text(tp[id].Properties["AlarmActions"]))
 		}
 	}
 }
@@ -85,7 +68,7 @@ func TestWithoutNotifyNothingChanges(t *testing.T) {
 	}
 }
 
-func TestFaultsOfNotifyAreReportedWithTheFacades(t *testing.T) {
+func TestFacadeReportsTheFaultsOfNotify(t *testing.T) {
 	for field, props := range map[string]defenderhub.DefenderHubProps{
 		"Notify.PerMinute": {Notify: &defenderhub.NotifyProps{PerMinute: -1}},
 		"Notify.Correlate": {Notify: &defenderhub.NotifyProps{Correlate: &defenderhub.CorrelateProps{}}},

@@ -11,11 +11,12 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// TestFaultsNameTheOtherFieldsThatFixThem gives props whose faults another field can fix.
+// TestFaultsNameTheOtherFieldsThatFixThem gives props with faults that another field can fix. The
+// name of each test is the fault's code, its field and the alternatives.
 func TestFaultsNameTheOtherFieldsThatFixThem(t *testing.T) {
 	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off}
 	existing := &defenderhub.AuditProps{Configuration: defenderhub.Existing}
-	ofMessages := func(p defenderhub.SelfManagedProps) *defenderhub.DetectProps {
+	onMessages := func(p defenderhub.SelfManagedProps) *defenderhub.DetectProps {
 		p.Prebuilt = prebuilt
 		return &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors(), SelfManaged: &p}
 	}
@@ -28,7 +29,7 @@ func TestFaultsNameTheOtherFieldsThatFixThem(t *testing.T) {
 			Detect: &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{}},
 		},
 		"no-reports Detect.SelfManaged.ReportTopic [{Detect.Behaviors } {Detect.SelfManaged.ReportsEvery }]": {
-			Detect: ofMessages(defenderhub.SelfManagedProps{ReportTopic: "fleet/+/report"}),
+			Detect: onMessages(defenderhub.SelfManagedProps{ReportTopic: "fleet/+/report"}),
 		},
 		"shared-topic Detect.SelfManaged.ReportTopic [{Rules.EventTopic fleet/#}]": {
 			Detect: selfManaged(defenderhub.SelfManagedProps{ReportTopic: "fleet/+/report"}), Rules: &defenderhub.RulesProps{EventTopic: "fleet/#"},
@@ -37,9 +38,9 @@ func TestFaultsNameTheOtherFieldsThatFixThem(t *testing.T) {
 		"no-engine Forward[0] [{Detect.Native }]":                            {Forward: []defender.Source{defender.DetectNotifications}},
 		"no-engine Forward[0] [{Detect.SelfManaged }]":                       {Forward: []defender.Source{defender.BehaviorTransitions}},
 		"unjudged Detect.Behaviors [{Detect.Native } {Detect.SelfManaged }]": {Detect: &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors()}},
-		"no-transitions Forward [{Detect.SelfManaged nil}]":                  {Detect: ofMessages(defenderhub.SelfManagedProps{}), Forward: iotrule.Sources()},
+		"no-transitions Forward [{Detect.SelfManaged nil}]":                  {Detect: onMessages(defenderhub.SelfManagedProps{}), Forward: iotrule.Sources()},
 		"no-transitions Forward [{NoForwarder false} {Detect.SelfManaged nil}]": {
-			Detect: ofMessages(defenderhub.SelfManagedProps{}), NoForwarder: true,
+			Detect: onMessages(defenderhub.SelfManagedProps{}), NoForwarder: true,
 		},
 		"no-audit-topic Forward[0] [{Audit.Topic }]":                                     {Subscriptions: off, Audit: existing, Forward: []defender.Source{defender.AuditNotifications}},
 		"lost-audits Subscriptions.Audit [{Audit.Topic } {Forward } {NoForwarder true}]": {Subscriptions: off, Audit: existing},

@@ -37,11 +37,11 @@ func TestQueuesLoseNothing(t *testing.T) {
 	for _, id := range tp.ids("AWS::SQS::Queue") {
 		p := tp[id].Properties
 		if p["MessageRetentionPeriod"] != 14*24*3600.0 || p["SqsManagedSseEnabled"] != true {
-			t.Errorf("%s: %s", id, text(p))
+			t.Errorf("%s: want 14 days of retention and encryption in %s", id, text(p))
 		}
 		policy := tp.named(t, "AWS::SQS::QueuePolicy", id[:len(id)-8]+"Policy")
 		if !strings.Contains(text(policy.Properties), `"Condition":{"Bool":{"aws:SecureTransport":"false"}},"Effect":"Deny"`) {
-			t.Errorf("%s does not insist on TLS", id)
+			t.Errorf("%s does not require TLS", id)
 		}
 		if id == dead {
 			continue
@@ -50,28 +50,28 @@ func TestQueuesLoseNothing(t *testing.T) {
 			t.Errorf("%s hides a message for %v s, want %v", id, got, want)
 		}
 		if redrive := text(p["RedrivePolicy"]); !strings.Contains(redrive, dead) || !strings.Contains(redrive, `"maxReceiveCount":1000`) {
-			t.Errorf("%s: redrive %s", id, redrive)
+			t.Errorf("%s: redrive policy %s, want %s after 1000 receives", id, redrive, dead)
 		}
 	}
 }
 
-func TestEventSourcesReportEachMessage(t *testing.T) {
+func TestEventSourcesRetryOnlyFailedMessages(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{BatchSize: 1000, BatchWindow: time.Minute, MaxConcurrency: 7})
 	mappings := tp.ids("AWS::Lambda::EventSourceMapping")
 	if len(mappings) != 3 {
-		t.Fatalf("mappings %v", mappings)
+		t.Fatalf("event source mappings %v, want 3", mappings)
 	}
 	for _, id := range mappings {
 		p := tp[id].Properties
 		if text(p["FunctionResponseTypes"]) != `["ReportBatchItemFailures"]` {
-			t.Errorf("%s: response types %v", id, p["FunctionResponseTypes"])
+			t.Errorf("%s: response types %v, want ReportBatchItemFailures", id, p["FunctionResponseTypes"])
 		}
 		size, window, concurrency := 1000.0, any(60.0), 7.0
 		if strings.HasPrefix(id, "ForwarderAuditFunction") {
 			size, window, concurrency = 1, nil, 2
 		}
 		if p["BatchSize"] != size || p["MaximumBatchingWindowInSeconds"] != window || path(p, "ScalingConfig", "MaximumConcurrency") != concurrency {
-			t.Errorf("%s: %s", id, text(p))
+			t.Errorf("%s: got %s, want batch size %v, window %v, concurrency %v", id, text(p), size, window, concurrency)
 		}
 	}
 }
@@ -100,12 +100,12 @@ func TestForwarderHasItsEnvironment(t *testing.T) {
 			}
 		}
 		if p["Runtime"] != "provided.al2023" || p["Handler"] != "bootstrap" || text(p["Architectures"]) != `["arm64"]` || p["ReservedConcurrentExecutions"] != nil {
-			t.Errorf("%s: %s", id, text(p))
+			t.Errorf("%s: want runtime, handler and architecture of a Go function, without reserved concurrency, in %s", id, text(p))
 		}
 	}
 }
 
-func TestWithoutAuditsNothingOfAuditsIsAllowed(t *testing.T) {
+func TestForwarderWithoutAuditsCannotReadAudits(t *testing.T) {
 	stack := newStack()
 	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt})
 	if forwarder.AuditQueue() != nil || forwarder.AuditFunction() != nil {
@@ -113,7 +113,7 @@ func TestWithoutAuditsNothingOfAuditsIsAllowed(t *testing.T) {
 	}
 	tp := synth(t, stack)
 	if policy := text(tp.one(t, "AWS::IAM::Policy").Properties); strings.Contains(policy, "Audit") || strings.Count(policy, "iot:") != 1 || strings.Count(policy, `"Action":"iot:ListPrincipalThings","Effect":"Allow","Resource":"*"`) != 1 {
-		t.Errorf("policy %s", policy)
+		t.Errorf("the policy allows more of AWS IoT than iot:ListPrincipalThings: %s", policy)
 	}
 }
 
@@ -122,25 +122,25 @@ func TestWithoutDeviceEventsTheRegistryIsNotRead(t *testing.T) {
 	tp := hubTemplate(t, &defenderhub.DefenderHubProps{Forward: []defender.Source{defender.SecurityDisconnects}})
 	for _, id := range tp.ids("AWS::IAM::Policy") {
 		if policy := text(tp[id].Properties); strings.Contains(policy, "iot:ListPrincipalThings") {
-			t.Errorf("%s: %s", id, policy)
+			t.Errorf("%s allows iot:ListPrincipalThings: %s", id, policy)
 		}
 	}
 }
 
-func TestOnlyActionsOnAuditsNameEveryResource(t *testing.T) {
+func TestOnlyReadsOfAWSIoTAreAllowedOnAllResources(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
 	for _, id := range tp.ids("AWS::IAM::Policy") {
 		for _, s := range path(tp[id].Properties, "PolicyDocument", "Statement").([]any) {
 			actions := text(path(s, "Action"))
 			if path(s, "Resource") == "*" && actions != `"iot:ListPrincipalThings"` && actions != `["iot:DescribeAccountAuditConfiguration","iot:ListAuditFindings","iot:ListRelatedResourcesForAuditFinding"]` {
-				t.Errorf("%s allows %s on everything", id, actions)
+				t.Errorf("%s allows %s on all resources", id, actions)
 			}
 			if strings.Contains(actions, "securityhub") && !strings.HasSuffix(text(path(s, "Resource")), `":product/",{"Ref":"AWS::AccountId"},"/default"]]}`) {
-				t.Errorf("%s may import into %s", id, text(path(s, "Resource")))
+				t.Errorf("%s allows an import into %s, want only the account's own product", id, text(path(s, "Resource")))
 			}
 		}
 		if !strings.Contains(text(tp[id].Metadata), "AwsSolutions-IAM5") {
-			t.Errorf("%s gives cdk-nag no reason", id)
+			t.Errorf("%s has no suppression of AwsSolutions-IAM5", id)
 		}
 	}
 }
@@ -151,7 +151,7 @@ func TestTopicsReachTheirQueues(t *testing.T) {
 	for _, id := range tp.ids("AWS::SNS::Subscription") {
 		p := tp[id].Properties
 		if len(tp[id].DependsOn) != 1 || tp[tp[id].DependsOn[0]].Type != "AWS::SQS::QueuePolicy" {
-			t.Errorf("%s depends on %v, want the policy that lets Amazon SNS in", id, tp[id].DependsOn)
+			t.Errorf("%s depends on %v, want the queue policy that allows Amazon SNS", id, tp[id].DependsOn)
 		}
 		for topic, queue := range want {
 			if strings.Contains(text(p["TopicArn"]), tp.idOf(t, "AWS::SNS::Topic", topic)) && strings.Contains(text(p["Endpoint"]), tp.idOf(t, "AWS::SQS::Queue", queue)) {
@@ -159,11 +159,11 @@ func TestTopicsReachTheirQueues(t *testing.T) {
 			}
 		}
 		if p["RawMessageDelivery"] != nil || !strings.Contains(text(p["RedrivePolicy"]), "DeadLetters") {
-			t.Errorf("%s: %s", id, text(p))
+			t.Errorf("%s: want a redrive policy and no raw delivery in %s", id, text(p))
 		}
 	}
 	if len(want) > 0 {
-		t.Errorf("not connected: %v", want)
+		t.Errorf("no subscription from topic to queue: %v", want)
 	}
 }
 
@@ -173,12 +173,12 @@ func TestTopicOfAnotherRegionIsSubscribedThere(t *testing.T) {
 	topic := awssns.Topic_FromTopicArn(stack, jsii.String("Topic"), jsii.String("arn:aws:sns:eu-west-1:123456789012:alerts"))
 	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, DetectTopic: topic})
 	if region := synth(t, stack).one(t, "AWS::SNS::Subscription").Properties["Region"]; region != "eu-west-1" {
-		t.Errorf("subscribed in Region %v", region)
+		t.Errorf("subscribed in Region %v, want eu-west-1", region)
 	}
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
 	for _, id := range tp.ids("AWS::SNS::Subscription") {
 		if region, set := tp[id].Properties["Region"]; set {
-			t.Errorf("%s: Region %v", id, region)
+			t.Errorf("%s: Region %v, want none for a topic of the stack", id, region)
 		}
 	}
 }
@@ -186,11 +186,11 @@ func TestTopicOfAnotherRegionIsSubscribedThere(t *testing.T) {
 func TestFindingsAreRefreshedOnSchedule(t *testing.T) {
 	p := forwarderTemplate(t, defenderhub.ForwarderProps{}).one(t, "AWS::Events::Rule").Properties
 	if p["ScheduleExpression"] != "rate(1 hour)" || text(path(p["Targets"].([]any)[0], "InputTransformer")) != `{"InputPathsMap":{"time":"$.time"},"InputTemplate":"{\"defenderhub\":\"refresh\",\"at\":\u003ctime\u003e}"}` {
-		t.Errorf("got %s", text(p))
+		t.Errorf("got %s, want an hourly refresh with the time of the event", text(p))
 	}
 }
 
-func TestLedgerIsAsAgreed(t *testing.T) {
+func TestLedgerTable(t *testing.T) {
 	r := forwarderTemplate(t, defenderhub.ForwarderProps{PointInTimeRecovery: true, LedgerRemovalPolicy: awscdk.RemovalPolicy_RETAIN}).one(t, "AWS::DynamoDB::Table")
 	p := r.Properties
 	for property, want := range map[string]string{
@@ -206,11 +206,11 @@ func TestLedgerIsAsAgreed(t *testing.T) {
 		}
 	}
 	if r.DeletionPolicy != "Retain" || r.Metadata["cdk_nag"] != nil {
-		t.Errorf("deletion policy %s, metadata %v", r.DeletionPolicy, r.Metadata)
+		t.Errorf("deletion policy %s, metadata %v, want Retain and no suppression", r.DeletionPolicy, r.Metadata)
 	}
 }
 
-func TestAlarmsAreTuned(t *testing.T) {
+func TestAlarmsFollowTheirProps(t *testing.T) {
 	stack := newStack()
 	topic := awssns.NewTopic(stack, jsii.String("Oncall"), nil)
 	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, AlarmTopic: topic, Alarms: &defenderhub.AlarmsProps{
@@ -227,16 +227,16 @@ func TestAlarmsAreTuned(t *testing.T) {
 	} {
 		p := tp.named(t, "AWS::CloudWatch::Alarm", prefix).Properties
 		if p["Threshold"] != want[0] || p["EvaluationPeriods"] != want[1] || p["TreatMissingData"] != "notBreaching" {
-			t.Errorf("%s: %s", prefix, text(p))
+			t.Errorf("%s: want threshold %v, periods %v and notBreaching in %s", prefix, want[0], want[1], text(p))
 		}
 		oncall := `[{"Ref":"` + tp.ids("AWS::SNS::Topic")[0] + `"}]`
 		if text(p["AlarmActions"]) != oncall || text(p["OKActions"]) != oncall {
-			t.Errorf("%s tells %s and %s", prefix, text(p["AlarmActions"]), text(p["OKActions"]))
+			t.Errorf("%s notifies %s and %s, want %s for both", prefix, text(p["AlarmActions"]), text(p["OKActions"]), oncall)
 		}
 	}
 }
 
-func TestAlarmsSeeBothFunctionsAndEveryQueue(t *testing.T) {
+func TestAlarmsWatchBothFunctionsAndEveryQueue(t *testing.T) {
 	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
 	for prefix, want := range map[string][]string{
 		"ForwarderOldestMessageAlarm":  {"ForwarderQueue", "ForwarderErrorQueue", "ForwarderAuditQueue"},
@@ -247,7 +247,7 @@ func TestAlarmsSeeBothFunctionsAndEveryQueue(t *testing.T) {
 		metrics := text(tp.named(t, "AWS::CloudWatch::Alarm", prefix).Properties["Metrics"])
 		for _, id := range want {
 			if !strings.Contains(metrics, `"`+id) {
-				t.Errorf("%s does not see %s: %s", prefix, id, metrics)
+				t.Errorf("%s does not watch %s: %s", prefix, id, metrics)
 			}
 		}
 	}
@@ -262,15 +262,15 @@ func TestHourlyRunIsRetriedForAnHour(t *testing.T) {
 	}
 	target := tp.one(t, "AWS::Events::Rule").Properties["Targets"].([]any)[0]
 	if got := text(path(target, "RetryPolicy")); got != `{"MaximumEventAgeInSeconds":3600}` {
-		t.Errorf("the rule tries %s", got)
+		t.Errorf("the rule has the retry policy %s, want an event age of one hour", got)
 	}
 	p := tp.named(t, "AWS::CloudWatch::Alarm", "ForwarderRefreshFailuresAlarm").Properties
 	if p["MetricName"] != "AsyncEventsDropped" || p["Period"] != 3600.0 || !strings.Contains(text(p["Dimensions"]), `"`+function+`"`) {
-		t.Errorf("the alarm is on %s", text(p))
+		t.Errorf("the alarm watches %s, want AsyncEventsDropped of the function, hourly", text(p))
 	}
 }
 
-func TestFunctionCanBePlacedAndTraced(t *testing.T) {
+func TestFunctionPropsReachTheForwarder(t *testing.T) {
 	stack := newStack()
 	vpc := awsec2.NewVpc(stack, jsii.String("Net"), &awsec2.VpcProps{MaxAzs: jsii.Number(1)})
 	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{
@@ -283,10 +283,10 @@ func TestFunctionCanBePlacedAndTraced(t *testing.T) {
 	tp := synth(t, stack)
 	p := tp.named(t, "AWS::Lambda::Function", "ForwarderFunction").Properties
 	if text(p["Architectures"]) != `["x86_64"]` || p["MemorySize"] != 1024.0 || p["Timeout"] != 180.0 || path(p, "TracingConfig", "Mode") != "Active" || p["VpcConfig"] == nil {
-		t.Errorf("got %s", text(p))
+		t.Errorf("got %s, want the values of the props", text(p))
 	}
 	if got := tp.named(t, "AWS::Logs::LogGroup", "ForwarderFunctionLogs").Properties["RetentionInDays"]; got != 365.0 {
-		t.Errorf("logs are kept for %v days", got)
+		t.Errorf("logs are kept for %v days, want 365", got)
 	}
 	policy := text(tp.named(t, "AWS::IAM::Policy", "ForwarderFunctionRoleDefaultPolicy").Properties)
 	interfaces := `"ec2:CreateNetworkInterface","ec2:DeleteNetworkInterface","ec2:DescribeNetworkInterfaces","ec2:DescribeSubnets","ec2:UnassignPrivateIpAddresses"],`
@@ -298,18 +298,18 @@ func TestFunctionCanBePlacedAndTraced(t *testing.T) {
 	}
 }
 
-func TestMemoryFollowsTheBatch(t *testing.T) {
+func TestMemoryFollowsTheBatchSize(t *testing.T) {
 	for name, c := range map[string]struct {
 		props  defenderhub.ForwarderProps
 		memory float64
 		limit  string
 		want   []string
 	}{
-		"default":     {defenderhub.ForwarderProps{}, 256, "204MiB", nil},
-		"small":       {defenderhub.ForwarderProps{BatchSize: 1000, MemoryMiB: 128}, 128, "102MiB", nil},
-		"large":       {defenderhub.ForwarderProps{BatchSize: 10000}, 384, "307MiB", nil},
-		"too little":  {defenderhub.ForwarderProps{BatchSize: 8000, MemoryMiB: 256}, 0, "", []string{"MemoryMiB"}},
-		"wrong twice": {defenderhub.ForwarderProps{BatchSize: 10001, MemoryMiB: 64}, 0, "", []string{"BatchSize", "MemoryMiB"}},
+		"default":                       {defenderhub.ForwarderProps{}, 256, "204MiB", nil},
+		"small":                         {defenderhub.ForwarderProps{BatchSize: 1000, MemoryMiB: 128}, 128, "102MiB", nil},
+		"large":                         {defenderhub.ForwarderProps{BatchSize: 10000}, 384, "307MiB", nil},
+		"too little":                    {defenderhub.ForwarderProps{BatchSize: 8000, MemoryMiB: 256}, 0, "", []string{"MemoryMiB"}},
+		"batch and memory out of range": {defenderhub.ForwarderProps{BatchSize: 10001, MemoryMiB: 64}, 0, "", []string{"BatchSize", "MemoryMiB"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.want != nil {
@@ -323,14 +323,14 @@ func TestMemoryFollowsTheBatch(t *testing.T) {
 			for _, id := range tp.ids("AWS::Lambda::Function") {
 				p := tp[id].Properties
 				if p["MemorySize"] != c.memory || path(p, "Environment", "Variables", "GOMEMLIMIT") != c.limit {
-					t.Errorf("%s: %v MiB, limit %v", id, p["MemorySize"], path(p, "Environment", "Variables", "GOMEMLIMIT"))
+					t.Errorf("%s: %v MiB, GOMEMLIMIT %v, want %v and %s", id, p["MemorySize"], path(p, "Environment", "Variables", "GOMEMLIMIT"), c.memory, c.limit)
 				}
 			}
 		})
 	}
 }
 
-func TestWrongNamesOfSeveritiesAreErrors(t *testing.T) {
+func TestWrongKeysOfSeveritiesAreErrors(t *testing.T) {
 	long := map[string]defender.Severity{}
 	for i := range 80 {
 		long[fmt.Sprintf("type-%040d", i)] = defender.Low

@@ -12,8 +12,8 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// ofProfile are props of a Detect with one profile of n behaviors.
-func ofProfile(engine, name string, n int, severity defender.Severity) *defenderhub.DetectProps {
+// withProfile returns the props of a Detect with one profile of n behaviors.
+func withProfile(engine, name string, n int, severity defender.Severity) *defenderhub.DetectProps {
 	profile := defender.SecurityProfile{Name: name}
 	for i := range n {
 		profile.Behaviors = append(profile.Behaviors, defender.Behavior{Name: fmt.Sprintf("b%d", i), Criteria: defender.MessageByteSize.LessThan(8), Severity: severity})
@@ -27,19 +27,19 @@ func ofProfile(engine, name string, n int, severity defender.Severity) *defender
 	return props
 }
 
-func TestADetectSendsAlarmsOnlyToAForwarderThatKnowsItsBehaviors(t *testing.T) {
+func TestForwarderOfADetectMustKnowItsBehaviors(t *testing.T) {
 	for _, engine := range []string{"native", "self-managed"} {
 		stack := newStack()
-		props := connected(stack, ofProfile(engine, "plant", 2, defender.Low))
-		stranger := ofProfile(engine, "office", 3, defender.Low)
-		stranger.Forwarder = props.Forwarder
+		props := connected(stack, withProfile(engine, "plant", 2, defender.Low))
+		unknown := withProfile(engine, "office", 3, defender.Low)
+		unknown.Forwarder = props.Forwarder
 		defenderhub.NewDetect(stack, jsii.String("Detect"), props)
 		for id, c := range map[string]struct {
 			props *defenderhub.DetectProps
 			want  string
 		}{
-			"Stranger": {stranger, "a Forwarder with these props in Detects"},
-			"Second":   {props, "a Forwarder to which no other Detect sends alarms of the same behaviors: Fleet/Detect does"},
+			"Unknown": {unknown, "a Forwarder with these props in Detects"},
+			"Second":  {props, "a Forwarder to which no other Detect sends alarms of the same behaviors: Fleet/Detect does"},
 		} {
 			got, message := faults(t, func() { defenderhub.NewDetect(stack, &id, c.props) })
 			if !slices.Contains(got, "Forwarder") || !strings.Contains(message, c.want) {
@@ -49,25 +49,25 @@ func TestADetectSendsAlarmsOnlyToAForwarderThatKnowsItsBehaviors(t *testing.T) {
 	}
 }
 
-func TestAnEngineWithoutForwarder(t *testing.T) {
-	alone := ofProfile("native", "plant", 1, defender.Low)
+func TestOnlyTheSelfManagedEngineRequiresAForwarder(t *testing.T) {
+	alone := withProfile("native", "plant", 1, defender.Low)
 	if got, message := faults(t, func() { defenderhub.NewDetect(newStack(), jsii.String("Detect"), alone) }); got != nil {
-		t.Errorf("native: %s", message)
+		t.Errorf("native: faults of %v, want none: %s", got, message)
 	}
-	alone = ofProfile("self-managed", "plant", 1, defender.Low)
+	alone = withProfile("self-managed", "plant", 1, defender.Low)
 	if got, _ := faults(t, func() { defenderhub.NewDetect(newStack(), jsii.String("Detect"), alone) }); !slices.Equal(got, []string{"Forwarder"}) {
-		t.Errorf("self-managed: got %v", got)
+		t.Errorf("self-managed: got %v, want Forwarder", got)
 	}
 	stack := newStack()
 	none := &defenderhub.DetectProps{Forwarder: defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt})}
 	if got, _ := faults(t, func() { defenderhub.NewDetect(stack, jsii.String("Detect"), none) }); !slices.Equal(got, []string{"Forwarder"}) {
-		t.Errorf("no engine: got %v", got)
+		t.Errorf("no engine, with a forwarder: got %v, want Forwarder", got)
 	}
 }
 
 func TestDetectsOfOneForwarderShareNoBehavior(t *testing.T) {
-	ofDefault := func() *defenderhub.DetectProps {
-		props := ofProfile("self-managed", "plant", 1, defender.Low)
+	twoProfiles := func() *defenderhub.DetectProps {
+		props := withProfile("self-managed", "plant", 1, defender.Low)
 		props.Behaviors = defender.DemoBehaviors()
 		return props
 	}
@@ -75,13 +75,13 @@ func TestDetectsOfOneForwarderShareNoBehavior(t *testing.T) {
 		detects []*defenderhub.DetectProps
 		want    []string
 	}{
-		"other profiles": {[]*defenderhub.DetectProps{ofProfile("self-managed", "plant", 3, defender.Low), ofProfile("self-managed", "office", 3, defender.Low)}, nil},
-		"same behaviors": {[]*defenderhub.DetectProps{ofDefault(), ofDefault()}, []string{"Detects[1].Behaviors", "Detects[1].Profiles[0].Name"}},
-		"too many":       {[]*defenderhub.DetectProps{ofProfile("self-managed", "plant", 99, defender.Low), ofProfile("self-managed", "office", 202, defender.Low)}, []string{"Detects"}},
-		"both engines":   {[]*defenderhub.DetectProps{ofProfile("self-managed", "plant", 3, defender.Low), ofProfile("native", "plant", 3, defender.High)}, nil},
-		"one severity for each name of native Detect": {[]*defenderhub.DetectProps{ofProfile("native", "plant", 1, defender.Low), ofProfile("native", "office", 1, defender.High)}, []string{"Detects[1]"}},
-		"no engine": {[]*defenderhub.DetectProps{{Behaviors: defender.DemoBehaviors()}}, []string{"Detects[0]"}},
-		"nothing":   {[]*defenderhub.DetectProps{nil}, []string{"Detects[0]"}},
+		"other profiles":                     {[]*defenderhub.DetectProps{withProfile("self-managed", "plant", 3, defender.Low), withProfile("self-managed", "office", 3, defender.Low)}, nil},
+		"same behaviors":                     {[]*defenderhub.DetectProps{twoProfiles(), twoProfiles()}, []string{"Detects[1].Behaviors", "Detects[1].Profiles[0].Name"}},
+		"too many":                           {[]*defenderhub.DetectProps{withProfile("self-managed", "plant", 99, defender.Low), withProfile("self-managed", "office", 202, defender.Low)}, []string{"Detects"}},
+		"both engines":                       {[]*defenderhub.DetectProps{withProfile("self-managed", "plant", 3, defender.Low), withProfile("native", "plant", 3, defender.High)}, nil},
+		"two severities of one name, native": {[]*defenderhub.DetectProps{withProfile("native", "plant", 1, defender.Low), withProfile("native", "office", 1, defender.High)}, []string{"Detects[1]"}},
+		"no engine":                          {[]*defenderhub.DetectProps{{Behaviors: defender.DemoBehaviors()}}, []string{"Detects[0]"}},
+		"nothing":                            {[]*defenderhub.DetectProps{nil}, []string{"Detects[0]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, message := faults(t, func() {
@@ -94,16 +94,16 @@ func TestDetectsOfOneForwarderShareNoBehavior(t *testing.T) {
 	}
 }
 
-func TestForwarderKnowsSeveritiesOfNativeDetectAlone(t *testing.T) {
+func TestForwarderOfANativeDetectHasItsSeverities(t *testing.T) {
 	stack := newStack()
-	detect := defenderhub.NewDetect(stack, jsii.String("Detect"), connected(stack, ofProfile("native", "plant", 1, defender.High)))
+	detect := defenderhub.NewDetect(stack, jsii.String("Detect"), connected(stack, withProfile("native", "plant", 1, defender.High)))
 	tp := synth(t, stack)
 	env := text(path(tp.named(t, "AWS::Lambda::Function", "ForwarderFunction").Properties, "Environment", "Variables"))
 	if !strings.Contains(env, `b0=HIGH`) {
-		t.Errorf("environment %s", env)
+		t.Errorf("environment %s, want the severity b0=HIGH", env)
 	}
 	subscription := text(tp.one(t, "AWS::SNS::Subscription").Properties)
 	if topic := tp.ids("AWS::SNS::Topic"); len(topic) != 1 || !strings.Contains(subscription, topic[0]) || detect.Native() == nil {
-		t.Errorf("subscription %s", subscription)
+		t.Errorf("subscription %s, want one to the topic of Detect, of %v", subscription, topic)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 )
 
-// TestFunctionAndAlarmTopicReachEveryPart sets both once, and then anew for one part.
+// TestFunctionAndAlarmTopicReachEveryPart sets both for the hub, and then others for the forwarder.
 func TestFunctionAndAlarmTopicReachEveryPart(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		stack := newStack()
@@ -24,7 +24,7 @@ func TestFunctionAndAlarmTopicReachEveryPart(t *testing.T) {
 			Detect:     selfManaged(defenderhub.SelfManagedProps{}),
 			Forwarder:  &defenderhub.ForwarderProps{},
 			Function:   &defenderhub.FunctionProps{Architecture: defenderhub.AMD64, LogRetention: awslogs.RetentionDays_ONE_WEEK},
-			AlarmTopic: awssns.NewTopic(stack, jsii.String("Theirs"), nil),
+			AlarmTopic: awssns.NewTopic(stack, jsii.String("Common"), nil),
 		}
 		if own {
 			props.Forwarder.Function = &defenderhub.FunctionProps{LogRetention: awslogs.RetentionDays_ONE_YEAR}
@@ -36,7 +36,7 @@ func TestFunctionAndAlarmTopicReachEveryPart(t *testing.T) {
 			if own && strings.HasPrefix(id, "HubForwarder") {
 				return `["arm64"]`, 365, tp.idOf(t, "AWS::SNS::Topic", "Own")
 			}
-			return `["x86_64"]`, 7, tp.idOf(t, "AWS::SNS::Topic", "Theirs")
+			return `["x86_64"]`, 7, tp.idOf(t, "AWS::SNS::Topic", "Common")
 		}
 		seen := map[string]int{}
 		for id, r := range tp {
@@ -52,18 +52,18 @@ func TestFunctionAndAlarmTopicReachEveryPart(t *testing.T) {
 				}
 			case "AWS::CloudWatch::Alarm":
 				if got := text(r.Properties["AlarmActions"]); got != `[{"Ref":"`+topic+`"}]` {
-					t.Errorf("%s tells %s, want %s", id, got, topic)
+					t.Errorf("%s notifies %s, want %s", id, got, topic)
 				}
 			}
 			seen[r.Type]++
 		}
 		if seen["AWS::Lambda::Function"] != 4 || seen["AWS::Logs::LogGroup"] != 4 || seen["AWS::CloudWatch::Alarm"] != 17 {
-			t.Errorf("the test proves too little: %v", seen)
+			t.Errorf("the stack has %v, want 4 functions, 4 log groups and 17 alarms", seen)
 		}
 	}
 }
 
-func TestWrongFunctionOfAllPartsIsReportedOnce(t *testing.T) {
+func TestWrongFunctionPropOfTheHubIsReportedOnce(t *testing.T) {
 	got, _ := faults(t, func() {
 		defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
 			Detect: selfManaged(defenderhub.SelfManagedProps{}), Function: &defenderhub.FunctionProps{Architecture: 9},
@@ -74,8 +74,8 @@ func TestWrongFunctionOfAllPartsIsReportedOnce(t *testing.T) {
 	}
 }
 
-// TestZipOfAReleaseIsThatExecutable gives each part the zip of an executable.
-func TestZipOfAReleaseIsThatExecutable(t *testing.T) {
+// TestZipDeploysItsExecutable gives each part the zip of an executable, as in a release.
+func TestZipDeploysItsExecutable(t *testing.T) {
 	program, err := os.ReadFile(prebuilt)
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func TestZipOfAReleaseIsThatExecutable(t *testing.T) {
 			defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: path})
 		})
 		if !slices.Equal(got, []string{"Prebuilt"}) {
-			t.Errorf("%s: %s", path, message)
+			t.Errorf("%s: faults of %v, want Prebuilt: %s", path, got, message)
 		}
 	}
 }

@@ -20,22 +20,22 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// nativeDetect is the walk-through's Detect.
+// nativeDetect returns a Detect with the native engine and the demo profile.
 func nativeDetect() *defenderhub.DetectProps {
 	return &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: defender.DemoBehaviors()}
 }
 
-func TestDefaultsForwardRulesAndLeaveTheRestToAWS(t *testing.T) {
+func TestDefaultsForwardTheSourcesOfRulesAlone(t *testing.T) {
 	stack := newStack()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{}))
 	if got := hub.Sources(); !slices.Equal(got, iotrule.Sources()) {
-		t.Errorf("forwards %v", got)
+		t.Errorf("forwards %v, want %v", got, iotrule.Sources())
 	}
 	if hub.Queue() == nil || hub.DeadLetterQueue() == nil || hub.Rules() == nil || hub.Subscriptions().Audit() == nil {
 		t.Error("an accessor is nil")
 	}
 	if hub.Detect().Native() != nil || hub.Detect().SelfManaged() != nil {
-		t.Error("Detect is on")
+		t.Error("an engine is deployed by default")
 	}
 	tp := synth(t, stack)
 	for kind, want := range map[string]int{
@@ -71,13 +71,13 @@ func TestSourcesFollowTheSubscriptions(t *testing.T) {
 				t.Errorf("forwards %v, want %v", got, c.want)
 			}
 			if (hub.Forwarder() == nil) != (len(c.want) == 0) || (hub.Queue() == nil) != (len(c.want) == 0) {
-				t.Error("a forwarder without sources, or the other way round")
+				t.Error("a forwarder without sources, or sources without a forwarder")
 			}
 		})
 	}
 }
 
-func TestEngineTouchesOnlyDetect(t *testing.T) {
+func TestNativeEngineChangesOnlyDetect(t *testing.T) {
 	for _, existing := range []defenderhub.Provision{defenderhub.Create, defenderhub.Existing} {
 		audit := &defenderhub.AuditProps{Configuration: existing}
 		without := hubTemplate(t, &defenderhub.DefenderHubProps{Audit: audit})
@@ -89,7 +89,7 @@ func TestEngineTouchesOnlyDetect(t *testing.T) {
 		}
 		for id := range with {
 			if _, ok := without[id]; !ok && !strings.HasPrefix(id, "HubDetect") && !strings.HasPrefix(id, "HubSubscriptionsDetect") {
-				t.Errorf("%s comes with the engine and is not Detect's", id)
+				t.Errorf("the engine adds %s, which is not part of Detect", id)
 			}
 		}
 		if len(with) == len(without) {
@@ -104,7 +104,7 @@ func TestTwoHubsFitOneStack(t *testing.T) {
 	for _, id := range []string{"One", "Two"} {
 		defenderhub.NewDefenderHub(stack, jsii.String(id), withPrebuilt(&defenderhub.DefenderHubProps{
 			Detect: nativeDetect(),
-			// Only one of the two can own what exists once per account.
+			// These exist once per account and Region: only one hub can create them.
 			Audit:         &defenderhub.AuditProps{Configuration: subscription[id]},
 			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: subscription[id], Detect: subscription[id]},
 		}))
@@ -123,7 +123,7 @@ func TestTwoHubsFitOneStack(t *testing.T) {
 }
 
 func TestCustomerManagedKeyReachesEverything(t *testing.T) {
-	// The CDK's own subscription makes a cycle with this flag, which new apps have.
+	// New apps set this flag. With it, the CDK's own SqsSubscription causes a dependency cycle.
 	flags := map[string]any{"@aws-cdk/aws-sns-subscriptions:restrictSqsDescryption": true}
 	stack := awscdk.NewStack(awscdk.NewApp(&awscdk.AppProps{Context: &flags}), jsii.String("Fleet"), nil)
 	key := awskms.NewKey(stack, jsii.String("Own"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})
@@ -142,7 +142,7 @@ func TestCustomerManagedKeyReachesEverything(t *testing.T) {
 	} {
 		for _, id := range tp.ids(kind) {
 			if got := text(path(tp[id].Properties, property...)); !strings.Contains(got, own[0]) {
-				t.Errorf("%s is encrypted with %s", id, got)
+				t.Errorf("%s is encrypted with %s, want %s", id, got, own[0])
 			}
 		}
 	}
@@ -151,20 +151,20 @@ func TestCustomerManagedKeyReachesEverything(t *testing.T) {
 			policy := text(tp[id].Properties)
 			sends := strings.Contains(policy, "sqs:SendMessage") || strings.Contains(policy, "sns:Publish")
 			if sends && (!strings.Contains(policy, "kms:GenerateDataKey") || !strings.Contains(policy, own[0])) {
-				t.Errorf("%s sends, but may not use the key: %s", id, policy)
+				t.Errorf("%s sends, but cannot use the key: %s", id, policy)
 			}
 		}
 	}
 	grants, _ := path(tp[own[0]].Properties, "KeyPolicy", "Statement").([]any)
 	for service, source := range map[string]string{"sns.": "aws:SourceArn", "logs.": "kms:EncryptionContext:aws:logs:arn"} {
-		let := slices.IndexFunc(grants, func(s any) bool { return strings.Contains(text(path(s, "Principal", "Service")), service) })
-		if let < 0 {
+		grant := slices.IndexFunc(grants, func(s any) bool { return strings.Contains(text(path(s, "Principal", "Service")), service) })
+		if grant < 0 {
 			t.Errorf("the policy of the key does not allow %s: %s", service, text(grants))
 			continue
 		}
-		condition := text(path(grants[let], "Condition", "ArnLike", source))
+		condition := text(path(grants[grant], "Condition", "ArnLike", source))
 		if !strings.Contains(condition, `"AWS::AccountId"`) {
-			t.Errorf("the policy of the key allows %s for sources of any account: %s", service, text(grants[let]))
+			t.Errorf("the policy of the key allows %s for sources of any account: %s", service, text(grants[grant]))
 		}
 	}
 }
@@ -193,7 +193,7 @@ func TestTagsAspectsAndBoundariesReachTheConstruct(t *testing.T) {
 	}
 }
 
-func TestEveryWrongPropOfThePartsIsReportedInOneList(t *testing.T) {
+func TestOneErrorListsTheWrongPropsOfAllParts(t *testing.T) {
 	fields, message := faults(t, func() {
 		defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), &defenderhub.DefenderHubProps{
 			Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: 7},
@@ -209,11 +209,11 @@ func TestEveryWrongPropOfThePartsIsReportedInOneList(t *testing.T) {
 		t.Errorf("got %v, want %v", fields, want)
 	}
 	if !strings.HasPrefix(message, "defenderhub: invalid props of Fleet/Hub:\n") {
-		t.Errorf("got %s", message)
+		t.Errorf("the error does not begin with the construct's path: %s", message)
 	}
 }
 
-func TestDoubledAndImpossibleSourcesAreErrors(t *testing.T) {
+func TestSourcesThatNobodyOrTwoImportAreErrors(t *testing.T) {
 	audit, detect := []defender.Source{defender.AuditNotifications}, []defender.Source{defender.DetectNotifications}
 	off := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off, Detect: defenderhub.Off}
 	existing := &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Existing}
@@ -225,12 +225,12 @@ func TestDoubledAndImpossibleSourcesAreErrors(t *testing.T) {
 		"audit twice, existing":   {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: existing}, []string{"Forward[0]"}},
 		"audit once":              {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: off}, nil},
 		"audit without a topic":   {defenderhub.DefenderHubProps{Forward: audit, Subscriptions: off, Audit: &defenderhub.AuditProps{Configuration: defenderhub.Existing}}, []string{"Forward[0]"}},
-		"audit by nobody":         {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Configuration: defenderhub.Existing}}, []string{"Subscriptions.Audit"}},
-		"nobody, as named":        {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Configuration: defenderhub.Existing}, Forward: iotrule.Sources()}, nil},
+		"audit not imported":      {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Configuration: defenderhub.Existing}}, []string{"Subscriptions.Audit"}},
+		"audit not named":         {defenderhub.DefenderHubProps{Subscriptions: off, Audit: &defenderhub.AuditProps{Configuration: defenderhub.Existing}, Forward: iotrule.Sources()}, nil},
 		"detect twice":            {defenderhub.DefenderHubProps{Forward: detect, Detect: nativeDetect()}, []string{"Forward[0]"}},
 		"detect once":             {defenderhub.DefenderHubProps{Forward: detect, Detect: nativeDetect(), Subscriptions: off}, nil},
 		"detect without engine":   {defenderhub.DefenderHubProps{Forward: detect, Subscriptions: off}, []string{"Forward[0]"}},
-		"named and nothing":       {defenderhub.DefenderHubProps{Forward: iotrule.Sources(), NoForwarder: true}, []string{"Forward"}},
+		"sources, no forwarder":   {defenderhub.DefenderHubProps{Forward: iotrule.Sources(), NoForwarder: true}, []string{"Forward"}},
 		"unknown":                 {defenderhub.DefenderHubProps{Forward: []defender.Source{99}}, []string{"Forward[0]"}},
 		"sources chosen twice":    {defenderhub.DefenderHubProps{Rules: &defenderhub.RulesProps{Sources: iotrule.Sources()}}, []string{"Rules.Sources"}},
 		"event topic in two ways": {defenderhub.DefenderHubProps{Forwarder: &defenderhub.ForwarderProps{EventTopic: "a/+"}}, []string{"Forwarder.EventTopic"}},
@@ -246,7 +246,7 @@ func TestDoubledAndImpossibleSourcesAreErrors(t *testing.T) {
 	}
 }
 
-// An environment has 4 KB, and its severities are by behavior name.
+// An environment has at most 4 KB. It holds one severity per behavior name.
 func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
 	named := func(name string, severity defender.Severity) defender.Behavior {
 		return defender.Behavior{Name: name, Criteria: defender.MessageByteSize.LessThan(8), Severity: severity}
@@ -265,12 +265,12 @@ func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
 		props defenderhub.DefenderHubProps
 		want  []string
 	}{
-		"too many":                     {defenderhub.DefenderHubProps{Subscriptions: off, Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: many}}, []string{"Forwarder"}},
-		"too many, but AWS sends them": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: many}}, nil},
-		"two of one name":              {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.Low)}, []string{"Detect.Profiles[1].Behaviors[1].Severity"}},
-		"one of them the default":      {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.SeverityDefault)}, []string{"Detect.Profiles[1].Behaviors[1].Severity"}},
-		"the same":                     {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.High)}, nil},
-		"two, but AWS sends them":      {defenderhub.DefenderHubProps{Detect: two(defender.High, defender.Low)}, nil},
+		"too many":                             {defenderhub.DefenderHubProps{Subscriptions: off, Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: many}}, []string{"Forwarder"}},
+		"too many, but AWS sends them":         {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Behaviors: many}}, nil},
+		"two for one name":                     {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.Low)}, []string{"Detect.Profiles[1].Behaviors[1].Severity"}},
+		"one is the default":                   {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.SeverityDefault)}, []string{"Detect.Profiles[1].Behaviors[1].Severity"}},
+		"the same":                             {defenderhub.DefenderHubProps{Subscriptions: off, Detect: two(defender.High, defender.High)}, nil},
+		"two for one name, but AWS sends them": {defenderhub.DefenderHubProps{Detect: two(defender.High, defender.Low)}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stack := newStack()
@@ -282,7 +282,7 @@ func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
 				tp := synth(t, stack)
 				for _, id := range tp.ids("AWS::Lambda::Function") {
 					if size := len(text(path(tp[id].Properties, "Environment", "Variables"))); size > 4096 {
-						t.Errorf("%s has an environment of %d bytes", id, size)
+						t.Errorf("%s has an environment of %d bytes, want at most 4096", id, size)
 					}
 				}
 			}
@@ -290,7 +290,7 @@ func TestSeveritiesOfBehaviorsFitTheFunction(t *testing.T) {
 	}
 }
 
-// Each alone fits the environment of 4 KB, but not all together.
+// The event types and the behaviors fit the environment of 4 KB alone, but not together.
 func TestEventTypesAndBehaviorsFitTheFunctionTogether(t *testing.T) {
 	types := func(n int) *defenderhub.ForwarderProps {
 		p := &defenderhub.ForwarderProps{EventTypes: map[string]defender.Severity{}, Prebuilt: prebuilt}
@@ -317,13 +317,13 @@ func TestEventTypesAndBehaviorsFitTheFunctionTogether(t *testing.T) {
 		detect *defenderhub.DetectProps
 		want   []string
 	}{
-		"self-managed":         {0, &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{Prebuilt: prebuilt}, Profiles: behaviors(300, defender.Low)}, nil},
-		"types":                {55, nil, nil},
-		"types, self-managed":  {55, &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{Prebuilt: prebuilt}, Profiles: behaviors(300, defender.Low)}, []string{"Forwarder"}},
-		"native":               {0, &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: behaviors(50, defender.High)}, nil},
-		"types, native":        {25, &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: behaviors(50, defender.High)}, []string{"Forwarder"}},
-		"default severities":   {25, &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: behaviors(50, defender.SeverityDefault)}, nil},
-		"more types than that": {80, nil, []string{"Forwarder"}},
+		"self-managed":        {0, &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{Prebuilt: prebuilt}, Profiles: behaviors(300, defender.Low)}, nil},
+		"types":               {55, nil, nil},
+		"types, self-managed": {55, &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{Prebuilt: prebuilt}, Profiles: behaviors(300, defender.Low)}, []string{"Forwarder"}},
+		"native":              {0, &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: behaviors(50, defender.High)}, nil},
+		"types, native":       {25, &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: behaviors(50, defender.High)}, []string{"Forwarder"}},
+		"default severities":  {25, &defenderhub.DetectProps{Native: &defenderhub.NativeProps{}, Profiles: behaviors(50, defender.SeverityDefault)}, nil},
+		"too many types":      {80, nil, []string{"Forwarder"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stack := newStack()
@@ -336,7 +336,7 @@ func TestEventTypesAndBehaviorsFitTheFunctionTogether(t *testing.T) {
 				t.Fatalf("got %v, want %v; %s", got, c.want, message)
 			}
 			if children := *stack.Node().FindChild(jsii.String("Hub")).Node().Children(); c.want != nil && len(children) > 0 {
-				t.Errorf("left %v", children)
+				t.Errorf("the hub created %v before its error", children)
 			}
 		})
 	}
@@ -346,11 +346,11 @@ func TestEventTypesAndBehaviorsFitTheFunctionTogether(t *testing.T) {
 	alone.Detects = []*defenderhub.DetectProps{{SelfManaged: &defenderhub.SelfManagedProps{Prebuilt: prebuilt}, Profiles: behaviors(300, defender.Low)}}
 	got, _ := faults(t, func() { defenderhub.NewForwarder(stack, jsii.String("Forwarder"), alone) })
 	if want := []string{""}; !slices.Equal(got, want) {
-		t.Errorf("a Detect of its own: got %v, want %v", got, want)
+		t.Errorf("a forwarder without the facade: got %v, want %v", got, want)
 	}
 }
 
-func TestConnectedPropsCannotBeSet(t *testing.T) {
+func TestPropsThatTheFacadeSetsAreErrors(t *testing.T) {
 	stack := newStack()
 	queue, errors := awssqs.NewQueue(stack, jsii.String("Queue"), nil), awssqs.NewQueue(stack, jsii.String("Errors"), nil)
 	topic := awssns.NewTopic(stack, jsii.String("Topic"), nil)
@@ -368,13 +368,13 @@ func TestConnectedPropsCannotBeSet(t *testing.T) {
 	}
 }
 
-func TestWrongPropsLeaveNoResourceBehind(t *testing.T) {
+func TestWrongPropsCreateNoResource(t *testing.T) {
 	stack := newStack()
 	faults(t, func() {
 		defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{Forward: []defender.Source{99}})
 	})
 	if children := *stack.Node().FindChild(jsii.String("Hub")).Node().Children(); len(children) > 0 {
-		t.Errorf("left %v", children)
+		t.Errorf("the hub created %v before its error", children)
 	}
 }
 

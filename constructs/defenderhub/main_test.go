@@ -3,6 +3,7 @@ package defenderhub_test
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -76,6 +77,28 @@ func synth(t *testing.T, stack awscdk.Stack) template {
 	return out.Resources
 }
 
+// assetFile returns the path of a file that is deployed beside a function's executable.
+func assetFile(t *testing.T, stack awscdk.Stack, name string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(*awscdk.App_Of(stack).Synth(nil).Directory(), "asset.*", name))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("assets with %s: %v, error %v, want one", name, files, err)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(files[0]), "bootstrap")); err != nil {
+		t.Error(err)
+	}
+	return files[0]
+}
+
+func readAssetFile(t *testing.T, stack awscdk.Stack, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(assetFile(t, stack, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
 // ids returns the sorted logical IDs of all resources of a type.
 func (tp template) ids(kind string) []string {
 	var ids []string
@@ -111,7 +134,7 @@ func (tp template) idOf(t *testing.T, kind, prefix string) string {
 	return ""
 }
 
-// named returns the resource of idOf.
+// named returns the resource whose ID idOf returns.
 func (tp template) named(t *testing.T, kind, prefix string) resource {
 	t.Helper()
 	return tp[tp.idOf(t, kind, prefix)]

@@ -12,14 +12,14 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-func TestMetricsOfThePartsAreThoseThatTheFunctionsWrite(t *testing.T) {
+func TestMetricMethodsReturnTheMetricsOfTheFunctions(t *testing.T) {
 	stack := newStack()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off}, Detect: selfManaged(defenderhub.SelfManagedProps{}),
 	}))
 	f, e := hub.Forwarder(), hub.Detect().SelfManaged()
-	both, one := []string{"HubForwarderFunction", "HubForwarderAuditFunction"}, []string{"HubDetectEvaluator"}
-	closer := []string{"HubDetectCloser"}
+	forwarder := []string{"HubForwarderFunction", "HubForwarderAuditFunction"}
+	evaluator, closer := []string{"HubDetectEvaluator"}, []string{"HubDetectCloser"}
 	alarm := func(id string, metric awscloudwatch.IMetric) {
 		awscloudwatch.NewAlarm(stack, &id, &awscloudwatch.AlarmProps{Metric: metric, Threshold: jsii.Number(1), EvaluationPeriods: jsii.Number(1)})
 	}
@@ -28,12 +28,12 @@ func TestMetricsOfThePartsAreThoseThatTheFunctionsWrite(t *testing.T) {
 		name      string
 		functions []string
 	}{
-		"Received": {f.MetricReceived, contract.MetricReceived, both}, "Imported": {f.MetricImported, contract.MetricImported, both},
-		"Archived": {f.MetricArchived, contract.MetricArchived, both}, "Unchanged": {f.MetricUnchanged, contract.MetricUnchanged, both},
-		"Failed": {f.MetricFailed, contract.MetricFailed, both}, "Refused": {f.MetricRefused, contract.MetricRefused, both},
-		"Off":            {f.MetricSecurityHubOff, contract.MetricHubOff, both},
-		"EngineReceived": {e.MetricReceived, contract.MetricReceived, one}, "EngineFailed": {e.MetricFailed, contract.MetricFailed, one},
-		"Transitions": {e.MetricTransitions, contract.MetricTransitions, append(one, closer...)}, "Unsent": {e.MetricUnsent, contract.MetricUnsent, closer},
+		"Received": {f.MetricReceived, contract.MetricReceived, forwarder}, "Imported": {f.MetricImported, contract.MetricImported, forwarder},
+		"Archived": {f.MetricArchived, contract.MetricArchived, forwarder}, "Unchanged": {f.MetricUnchanged, contract.MetricUnchanged, forwarder},
+		"Failed": {f.MetricFailed, contract.MetricFailed, forwarder}, "Refused": {f.MetricRefused, contract.MetricRefused, forwarder},
+		"Off":            {f.MetricSecurityHubOff, contract.MetricHubOff, forwarder},
+		"EngineReceived": {e.MetricReceived, contract.MetricReceived, evaluator}, "EngineFailed": {e.MetricFailed, contract.MetricFailed, evaluator},
+		"Transitions": {e.MetricTransitions, contract.MetricTransitions, append(evaluator, closer...)}, "Unsent": {e.MetricUnsent, contract.MetricUnsent, closer},
 		"Blind": {e.MetricBlind, contract.MetricBlind, closer}, "Unfinished": {e.MetricUnfinished, contract.MetricUnfinished, closer},
 	}
 	for id, c := range cases {
@@ -55,7 +55,7 @@ func TestMetricsOfThePartsAreThoseThatTheFunctionsWrite(t *testing.T) {
 				}
 			}
 			if len(seen) != len(c.functions) {
-				t.Fatalf("%s%s sums %s, want %v", prefix, id, text(p), c.functions)
+				t.Fatalf("%s%s sums the metrics of %s, want those of %v", prefix, id, text(p), c.functions)
 			}
 			for _, stat := range seen {
 				metric := path(stat, "Metric")

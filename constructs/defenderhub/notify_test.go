@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
+
 	"slices"
 	"strings"
 	"testing"
@@ -39,14 +39,7 @@ func notifySettings(t *testing.T, props defenderhub.NotifyProps) notification.Co
 	t.Helper()
 	stack := newStack()
 	newNotify(stack, props)
-	files, err := filepath.Glob(filepath.Join(*awscdk.App_Of(stack).Synth(nil).Directory(), "asset.*", notification.File))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("%v, %v", files, err)
-	}
-	if _, err := os.Stat(filepath.Join(filepath.Dir(files[0]), "bootstrap")); err != nil {
-		t.Error(err)
-	}
-	c, err := notification.ReadFile(files[0])
+	c, err := notification.ReadFile(assetFile(t, stack, notification.File))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +50,7 @@ func TestNotifyWithoutPropsHasNoSubscriber(t *testing.T) {
 	stack := newStack()
 	n := newNotify(stack, defenderhub.NotifyProps{})
 	if n.Topic() == nil || n.ChatTopic() == nil || n.Rule() == nil || n.Queue() == nil || n.DeadLetterQueue() == nil || n.Function() == nil || n.RecordTable() == nil || len(n.Alarms()) != 7 {
-		t.Errorf("parts %+v", n)
+		t.Errorf("parts %+v, want all of them and 7 alarms", n)
 	}
 	tp := synth(t, stack)
 	for kind, want := range map[string]int{
@@ -70,7 +63,7 @@ func TestNotifyWithoutPropsHasNoSubscriber(t *testing.T) {
 	}
 	for _, id := range tp.ids("AWS::SNS::Topic") {
 		if !strings.Contains(text(tp[id].Properties["KmsMasterKeyId"]), "alias/aws/sns") {
-			t.Errorf("%s: %s", id, text(tp[id]))
+			t.Errorf("%s is not encrypted with alias/aws/sns: %s", id, text(tp[id]))
 		}
 	}
 	if n := strings.Count(text(tp), `"aws:SecureTransport"`); n != 4 {
@@ -106,7 +99,7 @@ func TestNotifySettings(t *testing.T) {
 	}
 	got := notifySettings(t, defenderhub.NotifyProps{Correlate: &defenderhub.CorrelateProps{}})
 	if got.HoldSeconds != 60 || len(got.Rules) != len(correlation.BuiltIn()) {
-		t.Errorf("hold %d s, %d rules", got.HoldSeconds, len(got.Rules))
+		t.Errorf("with Correlate: hold %d s and %d rules, want 60 s and %d", got.HoldSeconds, len(got.Rules), len(correlation.BuiltIn()))
 	}
 }
 
@@ -115,16 +108,16 @@ func TestNotifyPattern(t *testing.T) {
 	pattern := text(tp.one(t, "AWS::Events::Rule").Properties["EventPattern"])
 	for _, want := range []string{`"AwsAccountId":[{"Ref":"AWS::AccountId"}]`, `"Region":[{"Ref":"AWS::Region"}]`, `{"prefix":"defenderhub/"}`, `["MEDIUM","HIGH","CRITICAL"]`} {
 		if !strings.Contains(pattern, want) {
-			t.Errorf("%s lacks %s", pattern, want)
+			t.Errorf("the pattern %s lacks %s", pattern, want)
 		}
 	}
-	elsewhere := text(notifyTemplate(t, defenderhub.NotifyProps{OtherAccounts: true}).one(t, "AWS::Events::Rule").Properties["EventPattern"])
-	if strings.Contains(elsewhere, "AwsAccountId") {
-		t.Error(elsewhere)
+	others := text(notifyTemplate(t, defenderhub.NotifyProps{OtherAccounts: true}).one(t, "AWS::Events::Rule").Properties["EventPattern"])
+	if strings.Contains(others, "AwsAccountId") {
+		t.Errorf("with OtherAccounts the pattern is %s, want no account in it", others)
 	}
 	own := map[string]any{"source": []string{"aws.securityhub"}}
 	if got := text(notifyTemplate(t, defenderhub.NotifyProps{Pattern: own}).one(t, "AWS::Events::Rule").Properties["EventPattern"]); got != text(own) {
-		t.Error(got)
+		t.Errorf("got the pattern %s, want that of the props, %s", got, text(own))
 	}
 }
 
@@ -135,26 +128,26 @@ func TestNotifySubscribers(t *testing.T) {
 	var addresses []string
 	for _, id := range tp.ids("AWS::SNS::Subscription") {
 		if tp[id].Properties["Protocol"] != "email" || !strings.HasPrefix(path(tp[id].Properties["TopicArn"], "Ref").(string), "NotifyTopic") {
-			t.Errorf("%s", text(tp[id]))
+			t.Errorf("%s is no email subscription to NotifyTopic: %s", id, text(tp[id]))
 		}
 		addresses = append(addresses, tp[id].Properties["Endpoint"].(string))
 	}
 	if slices.Sort(addresses); !slices.Equal(addresses, []string{"ops@example.com", "security@example.com"}) {
-		t.Errorf("addresses %q", addresses)
+		t.Errorf("addresses %q, want those of the props", addresses)
 	}
 	slack := tp.one(t, "AWS::Chatbot::SlackChannelConfiguration").Properties
 	if slack["SlackWorkspaceId"] != "T0123ABCD" || slack["SlackChannelId"] != "C0123ABCD" || !strings.HasPrefix(path(slack["SnsTopicArns"].([]any)[0], "Ref").(string), "NotifyChatTopic") {
-		t.Errorf("%s", text(slack))
+		t.Errorf("the Slack configuration is %s, want the IDs of the props and NotifyChatTopic", text(slack))
 	}
 	if got := text(slack["GuardrailPolicies"]); !strings.Contains(got, ":iam::aws:policy/AWSDenyAll") {
-		t.Errorf("guardrail %s", got)
+		t.Errorf("guardrail policies %s, want AWSDenyAll", got)
 	}
 	if got := text(slack["ConfigurationName"]); !strings.Contains(got, `{"Ref":"AWS::Region"}`) {
-		t.Errorf("name %s: the service has no Region", got)
+		t.Errorf("name %s, want the Region in it: configurations of all Regions share their names", got)
 	}
 	role := tp.named(t, "AWS::IAM::Role", "NotifyChatRole")
 	if role.Properties["Policies"] != nil || role.Properties["ManagedPolicyArns"] != nil || !strings.Contains(text(role), "aws:SourceAccount") {
-		t.Errorf("%s", text(role))
+		t.Errorf("the role has permissions, or allows other accounts: %s", text(role))
 	}
 }
 
@@ -164,20 +157,20 @@ func TestNotifyUsesGivenTopicsAndKeys(t *testing.T) {
 	topic := awssns.NewTopic(stack, jsii.String("People"), &awssns.TopicProps{MasterKey: awskms.NewKey(stack, jsii.String("Theirs"), nil)})
 	n := newNotify(stack, defenderhub.NotifyProps{Topic: topic, EncryptionKey: key})
 	if n.Topic() != topic {
-		t.Error("another topic")
+		t.Error("Topic returns another topic than the given one")
 	}
 	tp := synth(t, stack)
 	if got := len(tp.ids("AWS::SNS::Topic")); got != 2 {
-		t.Errorf("%d topics", got)
+		t.Errorf("%d topics, want the given one and that of the chat", got)
 	}
 	policy := text(tp.named(t, "AWS::IAM::Policy", "NotifyFunctionRoleDefaultPolicy"))
 	for _, id := range []string{tp.idOf(t, "AWS::KMS::Key", "Mine"), tp.idOf(t, "AWS::KMS::Key", "Theirs"), tp.idOf(t, "AWS::SNS::Topic", "People"), tp.idOf(t, "AWS::SNS::Topic", "NotifyChatTopic")} {
 		if !strings.Contains(policy, id) {
-			t.Errorf("the function may not use %s", id)
+			t.Errorf("the function cannot use %s: %s", id, policy)
 		}
 	}
 	if chat := text(tp.named(t, "AWS::SNS::Topic", "NotifyChatTopic")); !strings.Contains(chat, tp.idOf(t, "AWS::KMS::Key", "Mine")) {
-		t.Errorf("%s", chat)
+		t.Errorf("the chat's topic is not encrypted with the given key: %s", chat)
 	}
 }
 
@@ -195,19 +188,19 @@ func TestNotifySchedules(t *testing.T) {
 			found = true
 			p := tp[id].Properties
 			if p["ScheduleExpression"] != want[0] || p["ScheduleExpressionTimezone"] != "Europe/Berlin" || path(p["Target"], "Input") != want[1] {
-				t.Errorf("%s", text(p))
+				t.Errorf("%s is %s, want the expression %s and the input %s", id, text(p), want[0], want[1])
 			}
 		}
 		if !found {
-			t.Errorf("no %s", prefix)
+			t.Errorf("no schedule %s", prefix)
 		}
 	}
 	hourly := notifyTemplate(t, defenderhub.NotifyProps{Digest: &defenderhub.DigestProps{}, NoReminder: true})
 	if got := hourly.one(t, "AWS::Scheduler::Schedule").Properties["ScheduleExpression"]; got != "cron(0 * * * ? *)" {
-		t.Error(got)
+		t.Errorf("a digest without a time: got %v, want it hourly", got)
 	}
 	if none := notifyTemplate(t, defenderhub.NotifyProps{NoReminder: true}); len(none.ids("AWS::Scheduler::Schedule")) != 0 || len(none.ids("AWS::CloudWatch::Alarm")) != 6 {
-		t.Error("something is scheduled")
+		t.Errorf("without digest and reminder: schedules %v, alarms %v, want none and 6", none.ids("AWS::Scheduler::Schedule"), none.ids("AWS::CloudWatch::Alarm"))
 	}
 }
 
@@ -244,15 +237,14 @@ Slack.ChannelID: missing, want the ID of a channel, 1 to 256 of A-Z a-z 0-9, suc
 	}
 }
 
-func TestNotifySettingsAreJSON(t *testing.T) {
+func TestNotifySettingsAreReadFromJSON(t *testing.T) {
 	var c notification.Config
 	if err := json.Unmarshal([]byte(`{"filters":[{"severity":"HIGH"}],"remind":""}`), &c); err != nil || c.Filters[0].Severity != 4 {
-		t.Errorf("%+v, %v", c, err)
+		t.Errorf("got %+v, error %v, want one filter from HIGH on", c, err)
 	}
 }
 
-// Each alarm has a row in the docs.
-func TestEveryNotifyAlarmHasItsRow(t *testing.T) {
+func TestDocsListTheNotifyAlarmsAndTheirCost(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)

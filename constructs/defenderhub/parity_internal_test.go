@@ -41,7 +41,7 @@ func TestThresholdOfCertificateAgeIsThatOfCloudFormation(t *testing.T) {
 }
 
 func TestValuesAreThoseOfCloudFormation(t *testing.T) {
-	ours := map[string]string{ // field of defender.Value to CloudFormation's
+	ours := map[string]string{ // field of iotapi.Value: property of CloudFormation
 		"Count": "Count", "CIDRs": "Cidrs", "Ports": "Ports", "Number": "Number", "Numbers": "Numbers", "Strings": "Strings",
 	}
 	var values, properties []string
@@ -51,15 +51,15 @@ func TestValuesAreThoseOfCloudFormation(t *testing.T) {
 	slices.Sort(values)
 	slices.Sort(properties)
 	if got := fieldNames(iotapi.Value{}); !slices.Equal(got, values) {
-		t.Errorf("fields of defender.Value: %v, known: %v", got, values)
+		t.Errorf("fields of iotapi.Value: %v, want %v", got, values)
 	}
 	if got := fieldNames(awsiot.CfnSecurityProfile_MetricValueProperty{}); !slices.Equal(got, properties) {
-		t.Errorf("CloudFormation's %v, known: %v", got, properties)
+		t.Errorf("properties of CloudFormation: %v, want %v", got, properties)
 	}
 }
 
-// TestEveryPropertyOfCloudFormationIsKnown fails if the CDK adds a property that a construct
-// should perhaps offer.
+// TestEveryPropertyOfCloudFormationIsKnown fails if the CDK adds a property. Decide then whether a
+// construct should have a prop for it.
 func TestEveryPropertyOfCloudFormationIsKnown(t *testing.T) {
 	for _, c := range []struct {
 		of   any

@@ -39,7 +39,7 @@ func awsCalls(t *testing.T, function string) []string {
 			if s, ok := literal.Type.(*ast.SelectorExpr); ok {
 				if name, isInput := strings.CutSuffix(s.Sel.Name, "Input"); isInput {
 					action := s.X.(*ast.Ident).Name + ":" + name
-					if action == "dynamodb:BatchExecuteStatement" { // of inserts and updates
+					if action == "dynamodb:BatchExecuteStatement" { // its statements insert and update
 						actions = append(actions, "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate")
 						return true
 					}
@@ -53,10 +53,10 @@ func awsCalls(t *testing.T, function string) []string {
 	return slices.Compact(actions)
 }
 
-// renamed are the calls with another action.
+// renamed maps a call to its action, if their names differ.
 var renamed = map[string]string{"iotdataplane:GetConnection": "iot:GetConnection", "iotdataplane:Publish": "iot:Publish", "sqs:SendMessageBatch": "sqs:SendMessage"}
 
-// polling are Lambda's own calls to the queues that it reads for a function.
+// polling are the actions with which Lambda itself reads the queue of a function.
 // https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 var polling = []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
 
@@ -84,42 +84,42 @@ func allowed(tp template, prefix string) []string {
 	return slices.Compact(actions)
 }
 
-func TestFunctionsMayDoExactlyWhatTheyDo(t *testing.T) {
+func TestForwarderAndAuditFunctionsHaveLeastPrivilege(t *testing.T) {
 	starts := awsCalls(t, "internal/startaudit")
 	calls := append(awsCalls(t, "forwarder"), polling...)
 	slices.Sort(calls)
 	if got, want := allowed(forwarderTemplate(t, defenderhub.ForwarderProps{}), ""), slices.Compact(calls); !slices.Equal(got, want) {
-		t.Errorf("the forwarder may %v\nand does       %v", got, want)
+		t.Errorf("the forwarder is allowed %v\nand calls                %v", got, want)
 	}
 	if got := allowed(auditTemplate(t, &defenderhub.AuditProps{RunOnDeploy: true, Prebuilt: prebuilt}), ""); !slices.Equal(got, starts) {
-		t.Errorf("the function behind RunOnDeploy may %v and does %v", got, starts)
+		t.Errorf("the function of RunOnDeploy is allowed %v\nand calls %v", got, starts)
 	}
 	ofSuppressions := auditTemplate(t, &defenderhub.AuditProps{Suppressions: suppressed, Prebuilt: prebuilt})
 	if got, want := allowed(ofSuppressions, ""), awsCalls(t, "internal/suppression"); !slices.Equal(got, want) {
-		t.Errorf("the function behind Suppressions may %v and does %v", got, want)
+		t.Errorf("the function of Suppressions is allowed %v\nand calls %v", got, want)
 	}
 	if !slices.Contains(calls, "securityhub:BatchImportFindings") {
-		t.Errorf("the source was not read: %v", calls)
+		t.Errorf("awsCalls found no BatchImportFindings in the forwarder: %v", calls)
 	}
 }
 
-func TestNotifierMayDoExactlyWhatItDoes(t *testing.T) {
+func TestNotifierHasLeastPrivilege(t *testing.T) {
 	calls := append(awsCalls(t, "notifier"), polling...)
 	if !slices.Contains(calls, "sns:Publish") {
-		t.Fatalf("the source was not read: %v", calls)
+		t.Fatalf("awsCalls found no Publish in the notifier: %v", calls)
 	}
-	// The registry is read only by the name of the thing.
+	// The notifier reads the registry by thing name only.
 	want := slices.DeleteFunc(calls, func(a string) bool { return a == "iot:ListPrincipalThings" })
 	slices.Sort(want)
 	if got := allowed(notifyTemplate(t, defenderhub.NotifyProps{}), "NotifyFunction"); !slices.Equal(got, slices.Compact(want)) {
-		t.Errorf("the notifier may %v\nand does       %v", got, want)
+		t.Errorf("the notifier is allowed %v\nand calls               %v", got, want)
 	}
 }
 
-func TestCorrelatorMayDoExactlyWhatItDoes(t *testing.T) {
+func TestCorrelatorHasLeastPrivilege(t *testing.T) {
 	calls := append(awsCalls(t, "correlator"), polling...)
 	if !slices.Contains(calls, "securityhub:GetFindings") {
-		t.Fatalf("the source was not read: %v", calls)
+		t.Fatalf("awsCalls found no GetFindings in the correlator: %v", calls)
 	}
 	shared := []string{"iot:DescribeRoleAlias", "iot:GetEffectivePolicies"}
 	for name, c := range map[string]struct {
@@ -133,7 +133,7 @@ func TestCorrelatorMayDoExactlyWhatItDoes(t *testing.T) {
 		want := slices.DeleteFunc(slices.Clone(calls), func(a string) bool { return slices.Contains(c.without, a) })
 		slices.Sort(want)
 		if got := allowed(correlateTemplate(t, c.props), "HubCorrelate"); !slices.Equal(got, slices.Compact(want)) {
-			t.Errorf("with %s the correlator may %v\nand does %v", name, got, want)
+			t.Errorf("with %s the correlator is allowed %v\nand calls %v", name, got, want)
 		}
 	}
 }
@@ -143,47 +143,48 @@ func TestOnlyTheFunctionThatRefreshesReadsTheDueIndex(t *testing.T) {
 	for _, id := range tp.ids("AWS::IAM::Policy") {
 		refreshes := !strings.Contains(id, "Audit")
 		if may := strings.Contains(text(tp[id].Properties), "/index/"+contract.LedgerRefreshIndex); may != refreshes {
-			t.Errorf("%s may read the index: %v", id, may)
+			t.Errorf("%s allows reading the index: %v, want %v", id, may, refreshes)
 		}
 	}
 }
 
-func TestAnswersArePublishedBesideTheReportsOnly(t *testing.T) {
+func TestEvaluatorCanPublishOnlyBesideTheReports(t *testing.T) {
 	for topic, want := range map[string]string{
 		"": "", "fleet/+/report": "fleet/*/report/rejected", "fleet/#": "", defenderhub.ReservedReportTopic: "", "report": "report/rejected",
 	} {
 		policy := text(selfManagedTemplate(t, defenderhub.SelfManagedProps{ReportTopic: topic}).named(t, "AWS::IAM::Policy", "HubDetectEvaluatorRoleDefaultPolicy").Properties)
 		if may := strings.Contains(policy, "iot:Publish"); may != (want != "") || want != "" && !strings.Contains(policy, ":topic/"+want+`"`) {
-			t.Errorf("reports on %q: %s", topic, policy)
+			t.Errorf("reports on %q: want iot:Publish on %q in %s", topic, want, policy)
 		}
 	}
 }
-func TestEvaluatorAndCloserMayDoExactlyWhatTheyDo(t *testing.T) {
+
+func TestEvaluatorAndCloserHaveLeastPrivilege(t *testing.T) {
 	calls := awsCalls(t, "evaluator")
 	if !slices.Contains(calls, "dynamodb:BatchGetItem") || !slices.Contains(calls, "iot:Publish") {
-		t.Fatalf("the source was not read: %v", calls)
+		t.Fatalf("awsCalls did not find the calls of the evaluator: %v", calls)
 	}
 	ofGroups := []string{"iot:ListThingGroupsForThing", "iot:DescribeThingGroup"}
 	ofQueue := []string{"sqs:GetQueueAttributes"}
 	ofStream := []string{"kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards"}
-	fewer := append(append([]string{"iot:Publish"}, ofGroups...), ofStream...)
-	without := func(left ...string) []string {
-		return slices.DeleteFunc(slices.Clone(calls), func(a string) bool { return slices.Contains(left, a) })
+	optional := append(append([]string{"iot:Publish"}, ofGroups...), ofStream...)
+	without := func(excluded ...string) []string {
+		return slices.DeleteFunc(slices.Clone(calls), func(a string) bool { return slices.Contains(excluded, a) })
 	}
-	reading := []string{
+	readingStream := []string{
 		"kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards", "kinesis:SubscribeToShard",
 	}
 	for name, c := range map[string]struct {
 		change            func(*defenderhub.DetectProps)
 		evaluator, closer []string
 	}{
-		"queue": {func(p *defenderhub.DetectProps) {}, append(without(fewer...), polling...), without(fewer...)},
+		"queue": {func(p *defenderhub.DetectProps) {}, append(without(optional...), polling...), without(optional...)},
 		"groups, a topic of their own": {func(p *defenderhub.DetectProps) {
 			p.Targets, p.SelfManaged.ReportTopic = []defender.Target{defender.ThingGroup("pumps")}, "fleet/+/report"
 		}, append(without(ofStream...), polling...), without(append(ofStream, "iot:Publish")...)},
 		"stream": {func(p *defenderhub.DetectProps) {
 			p.SelfManaged.Transport, p.SelfManaged.ReportTopic = defenderhub.TransportKinesis, defenderhub.ReservedReportTopic
-		}, append(append(without(fewer...), polling...), reading...), without(append(append(ofGroups, "iot:Publish"), ofQueue...)...)},
+		}, append(append(without(optional...), polling...), readingStream...), without(append(append(ofGroups, "iot:Publish"), ofQueue...)...)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			props := selfManaged(defenderhub.SelfManagedProps{})
@@ -192,7 +193,7 @@ func TestEvaluatorAndCloserMayDoExactlyWhatTheyDo(t *testing.T) {
 			for prefix, want := range map[string][]string{"HubDetectEvaluator": c.evaluator, "HubDetectCloser": c.closer} {
 				slices.Sort(want)
 				if got := allowed(tp, prefix); !slices.Equal(got, slices.Compact(want)) {
-					t.Errorf("%s may %v\nand does          %v", prefix, got, want)
+					t.Errorf("%s is allowed %v\nand calls %v", prefix, got, want)
 				}
 			}
 		})

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// The Go snippets of README and the docs are Examples, character for character, so that the
-// compiler checks what readers copy.
+// Each Go snippet of README and the docs is the body of an Example, so that the compiler checks it.
 func TestDocsShowTheExamples(t *testing.T) {
 	source, err := os.ReadFile("example_test.go")
 	if err != nil {
@@ -39,7 +38,7 @@ func TestDocsShowTheExamples(t *testing.T) {
 			t.Errorf("%s lacks the body of %s:\n%s", page, name, snippet)
 		}
 	}
-	// The seventh is a snapshot test, which the consumer module runs.
+	// The seventh snippet is a snapshot test. The consumer module runs it.
 	if shown != 7 {
 		t.Errorf("README.md and docs/ show %d Go snippets, of which 7 are compiled", shown)
 	}

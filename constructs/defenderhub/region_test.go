@@ -12,21 +12,21 @@ import (
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 )
 
-// in returns a stack in a Region, "" for an unknown one.
-func in(region string) awscdk.Stack {
+// stackIn returns a stack in a Region, or in an unknown one if region is empty.
+func stackIn(region string) awscdk.Stack {
 	if region == "" {
 		return newStack()
 	}
 	return awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), &awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: &region}})
 }
 
-// TestDeadLettersStayInTheTopicsRegion subscribes queues to topics in another Region, in the same
-// Region, and in one that is known only at deployment.
+// TestDeadLettersStayInTheTopicsRegion subscribes queues to a topic in the same Region, in another
+// one, and from a stack whose Region is known only at deployment.
 func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
 	const arn = `{"deadLetterTargetArn":{"Fn::GetAtt":["ForwarderDeadLetters`
 	for name, c := range map[string]struct {
-		region, redrive string // the beginning of its policy
-		from            any
+		region, redrive string // redrive is the beginning of the redrive policy
+		topicRegion     any
 		noted           bool
 	}{
 		"the same":      {"us-east-1", arn, nil, false},
@@ -34,43 +34,42 @@ func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
 		"may be either": {"", `{"Fn::If":["ForwarderInuseast1`, "us-east-1", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			stack := in(c.region)
+			stack := stackIn(c.region)
 			topic := awssns.Topic_FromTopicArn(stack, jsii.String("Topic"), jsii.String(topicARN))
 			defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, AuditTopic: topic, DetectTopic: topic})
 			tpl := synth(t, stack)
 			ids := tpl.ids("AWS::SNS::Subscription")
 			if len(ids) != 2 {
-				t.Errorf("%d subscriptions", len(ids))
+				t.Errorf("%d subscriptions, want 2", len(ids))
 			}
 			for _, id := range ids {
 				p := tpl[id].Properties
 				redrive := text(p["RedrivePolicy"])
-				if !strings.HasPrefix(redrive, c.redrive) || p["Region"] != c.from {
-					t.Errorf("%s: redrive policy %s, Region %v", id, redrive, p["Region"])
+				if !strings.HasPrefix(redrive, c.redrive) || p["Region"] != c.topicRegion {
+					t.Errorf("%s: redrive policy %s, Region %v, want %s..., %v", id, redrive, p["Region"], c.redrive, c.topicRegion)
 				}
 				if strings.HasPrefix(redrive, `{"Fn::If"`) && (!strings.Contains(redrive, arn) || !strings.HasSuffix(redrive, `,{"Ref":"AWS::NoValue"}]}`)) {
-					t.Errorf("%s: redrive policy %s", id, redrive)
+					t.Errorf("%s: redrive policy %s, want the dead-letter queue or nothing", id, redrive)
 				}
 			}
 			got := notes(stack)
 			if c.noted != slices.ContainsFunc(got, func(note string) bool {
 				return strings.HasPrefix(note, "info /Fleet/Topic: This topic is in us-east-1. Messages that it cannot deliver to eu-central-1 are lost")
 			}) {
-				t.Errorf("noted %q", got)
+				t.Errorf("notes %q, want one about lost messages: %v", got, c.noted)
 			}
 		})
 	}
-	stack := in("")
+	stack := stackIn("")
 	topic := awssns.NewTopic(stack, jsii.String("Topic"), nil)
 	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, AuditTopic: topic})
 	if redrive := text(synth(t, stack).one(t, "AWS::SNS::Subscription").Properties["RedrivePolicy"]); !strings.HasPrefix(redrive, arn) {
-		t.Errorf("redrive policy of a topic of the stack's own %s", redrive)
+		t.Errorf("a topic of the same stack: redrive policy %s, want the dead-letter queue", redrive)
 	}
 }
 
-// TestAlarmsNotifyTheirRegion gives alarms a topic in another Region, which CloudWatch
-// rejects.
-func TestAlarmsNotifyTheirRegion(t *testing.T) {
+// CloudWatch rejects an alarm action in another Region.
+func TestAlarmTopicMustBeInTheStacksRegion(t *testing.T) {
 	for region, wrong := range map[string]bool{"us-east-1": false, "eu-central-1": true, "": false} {
 		for field, construct := range map[string]func(stack awscdk.Stack, topic awssns.ITopic){
 			"AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
@@ -84,11 +83,11 @@ func TestAlarmsNotifyTheirRegion(t *testing.T) {
 					Detect: selfManaged(defenderhub.SelfManagedProps{AlarmTopic: topic})}))
 			},
 		} {
-			stack := in(region)
+			stack := stackIn(region)
 			topic := awssns.Topic_FromTopicArn(stack, jsii.String("Topic"), jsii.String(topicARN))
 			got, message := faults(t, func() { construct(stack, topic) })
 			if (got != nil) != wrong || wrong && !slices.Equal(got, []string{field}) {
-				t.Errorf("%s in %q: %v\n%s", field, region, got, message)
+				t.Errorf("%s in %q: faults of %v, want one: %v\n%s", field, region, got, wrong, message)
 			}
 		}
 	}

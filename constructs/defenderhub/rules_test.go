@@ -18,7 +18,7 @@ func TestEachSourceHasARuleWithAnErrorAction(t *testing.T) {
 	stack := newStack()
 	rules := defenderhub.NewRules(stack, jsii.String("Rules"), nil)
 	if !slices.Equal(rules.Sources(), iotrule.Sources()) || rules.Rule(defender.AuditNotifications) != nil || rules.RuleName(defender.DetectNotifications) != nil {
-		t.Errorf("sources %v", rules.Sources())
+		t.Errorf("sources %v, want %v, and no rule for notifications", rules.Sources(), iotrule.Sources())
 	}
 	logicalID := func(s defender.Source) string { return stack.Resolve(rules.Rule(s).LogicalId()).(string) }
 	want := map[string]defender.Source{}
@@ -36,10 +36,10 @@ func TestEachSourceHasARuleWithAnErrorAction(t *testing.T) {
 		r := tp[id]
 		payload := r.Properties["TopicRulePayload"]
 		if path(payload, "Sql") != iotrule.SQL(want[id], iotrule.DefaultEventTopic) || path(payload, "AwsIotSqlVersion") != "2016-03-23" || path(payload, "RuleDisabled") != false {
-			t.Errorf("%s: %s", id, text(payload))
+			t.Errorf("%s: got %s, want it enabled, with the SQL of %v", id, text(payload), want[id])
 		}
 		if r.Properties["RuleName"] != nil || !slices.Equal(r.DependsOn, policy) {
-			t.Errorf("%s: name %v, depends on %v, want %v", id, r.Properties["RuleName"], r.DependsOn, policy)
+			t.Errorf("%s: name %v, depends on %v, want no name and %v", id, r.Properties["RuleName"], r.DependsOn, policy)
 		}
 		if action := text(path(payload, "Actions")); strings.Count(action, "QueueUrl") != 1 || !strings.Contains(action, queue) {
 			t.Errorf("%s: actions %s, want %s", id, action, queue)
@@ -54,16 +54,17 @@ func TestEachSourceHasARuleWithAnErrorAction(t *testing.T) {
 	}
 }
 
-// AWS IoT rejects a rule whose role is too new, so the role must not wait for a queue.
+// AWS IoT rejects a rule whose role is too new. The role must not wait for a queue, so that it exists
+// early.
 func TestRoleOfTheRulesHasNoDependencies(t *testing.T) {
 	stack := newStack()
 	defenderhub.NewRules(stack, jsii.String("Rules"), nil)
 	role := synth(t, stack).one(t, "AWS::IAM::Role")
 	if len(role.DependsOn) > 0 || strings.Contains(text(role.Properties), "GetAtt") {
-		t.Errorf("the role waits: %s", text(role))
+		t.Errorf("the role depends on other resources: %s", text(role))
 	}
 	if trust := text(role.Properties["AssumeRolePolicyDocument"]); !strings.Contains(trust, ":rule/*") || !strings.Contains(trust, "aws:SourceAccount") {
-		t.Errorf("trust %s", trust)
+		t.Errorf("the trust policy %s does not name rules of this account", trust)
 	}
 }
 
@@ -76,10 +77,10 @@ func TestGivenQueuesAndTopicAreUsed(t *testing.T) {
 	tp := synth(t, stack)
 	payload := tp.one(t, "AWS::IoT::TopicRule").Properties["TopicRulePayload"]
 	if sql := path(payload, "Sql").(string); !strings.HasSuffix(sql, " FROM 'plant/+/alarms'") || !strings.Contains(sql, "principal()") {
-		t.Errorf("SQL %s", sql)
+		t.Errorf("SQL %s, want it on the topic plant/+/alarms, with the principal", sql)
 	}
 	if got := len(tp.ids("AWS::SQS::Queue")); got != 2 {
-		t.Errorf("%d queues, want the caller's", got)
+		t.Errorf("%d queues, want the two given ones", got)
 	}
 }
 
@@ -90,7 +91,7 @@ func TestExceptedDisconnectReasonsAreNotInTheRule(t *testing.T) {
 	})
 	payload := synth(t, stack).one(t, "AWS::IoT::TopicRule").Properties["TopicRulePayload"]
 	if sql := path(payload, "Sql").(string); !strings.Contains(sql, "AUTH_ERROR") || strings.Contains(sql, "DUPLICATE_CLIENTID") {
-		t.Errorf("SQL %s", sql)
+		t.Errorf("SQL %s, want AUTH_ERROR in it, and not DUPLICATE_CLIENTID", sql)
 	}
 }
 

@@ -23,8 +23,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// selfManaged is Detect with the self-managed engine, one behavior for messages and one for
-// device reports, and a prebuilt program.
+// selfManaged returns a Detect with a prebuilt self-managed engine, one behavior for messages and one
+// for device reports.
 func selfManaged(props defenderhub.SelfManagedProps) *defenderhub.DetectProps {
 	props.Prebuilt = prebuilt
 	return &defenderhub.DetectProps{
@@ -35,7 +35,7 @@ func selfManaged(props defenderhub.SelfManagedProps) *defenderhub.DetectProps {
 	}
 }
 
-// connected gives props a forwarder of their own.
+// connected adds to props a forwarder that knows their behaviors.
 func connected(scope constructs.Construct, props *defenderhub.DetectProps) *defenderhub.DetectProps {
 	props.Forwarder = defenderhub.NewForwarder(scope, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, Detects: []*defenderhub.DetectProps{props}})
 	return props
@@ -46,23 +46,11 @@ func selfManagedTemplate(t *testing.T, props defenderhub.SelfManagedProps) templ
 	return hubTemplate(t, &defenderhub.DefenderHubProps{Detect: selfManaged(props)})
 }
 
-// behaviorsOf returns the configuration beside the evaluator's executable.
-func behaviorsOf(t *testing.T, stack awscdk.Stack) engine.Config {
+// engineConfig returns the configuration beside the evaluator's executable.
+func engineConfig(t *testing.T, stack awscdk.Stack) engine.Config {
 	t.Helper()
-	assembly := awscdk.App_Of(stack).Synth(nil)
-	files, err := filepath.Glob(filepath.Join(*assembly.Directory(), "asset.*", contract.ConfigFile))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("%v hold %s, error %v, want one asset", files, contract.ConfigFile, err)
-	}
-	if _, err := os.Stat(filepath.Join(filepath.Dir(files[0]), "bootstrap")); err != nil {
-		t.Error(err)
-	}
-	content, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
 	var c engine.Config
-	if err := json.Unmarshal(content, &c); err != nil {
+	if err := json.Unmarshal(readAssetFile(t, stack, contract.ConfigFile), &c); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -77,13 +65,13 @@ func TestSelfManagedEngineUsesNothingOfDetect(t *testing.T) {
 	d := hub.Detect()
 	parts := d.SelfManaged()
 	if d.Native() != nil {
-		t.Error("something of the native engine")
+		t.Error("the native engine is deployed too")
 	}
 	if parts.TelemetryQueue() == nil || parts.Stream() != nil || parts.ErrorQueue() == nil || parts.DeadLetterQueue() == nil || parts.StateTable() == nil || parts.Evaluator() == nil || parts.Closer() == nil || len(parts.Rules()) != 3 {
-		t.Errorf("parts %+v", parts)
+		t.Errorf("parts %+v, want all of them, 3 rules and no stream", parts)
 	}
 	if parts.ReportsRuleName() == nil || parts.ReportTopic() == nil {
-		t.Error("the topic of reports is not known")
+		t.Error("the rule name or the topic of reports is nil")
 	}
 	tp := synth(t, stack)
 	for kind, want := range map[string]int{
@@ -111,7 +99,7 @@ func TestSelfManagedEngineChangesOnlyDetectAndLiveBehaviors(t *testing.T) {
 			environment := path(after.named(t, "AWS::Lambda::Function", "HubForwarderFunction").Properties, "Environment", "Variables").(map[string]any)
 			live, err := contract.ParseLiveBehaviors(environment[contract.EnvLiveBehaviors].(string))
 			if err != nil || len(live) != 3 || !live.Has(defenderhub.DefaultProfile, "small-messages") || !live.Has(engine.AgentProfile, engine.UnreadableReports) {
-				t.Errorf("the forwarder knows of %v, error %v", live, err)
+				t.Errorf("the forwarder knows the behaviors %v, error %v, want 3", live, err)
 			}
 			delete(environment, contract.EnvLiveBehaviors)
 			ofDetect := func(id string) bool {
@@ -124,18 +112,18 @@ func TestSelfManagedEngineChangesOnlyDetectAndLiveBehaviors(t *testing.T) {
 			}
 			for id, r := range after {
 				if _, ok := before[id]; !ok && !ofDetect(id) {
-					t.Errorf("%s (%s) comes with the engine and is not Detect's", id, r.Type)
+					t.Errorf("the engine adds %s (%s), which is not part of Detect", id, r.Type)
 				}
 			}
 		})
 	}
 }
 
-func TestWithoutSelfManagedEngineTheForwarderKnowsOfNoBehavior(t *testing.T) {
+func TestForwarderHasNoLiveBehaviorsWithoutTheSelfManagedEngine(t *testing.T) {
 	tp := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: nativeDetect()})
 	env := path(tp.named(t, "AWS::Lambda::Function", "HubForwarderFunction").Properties, "Environment", "Variables")
 	if got := path(env, contract.EnvLiveBehaviors); got != nil {
-		t.Errorf("it knows of %v", got)
+		t.Errorf("the forwarder knows the behaviors %v, want none", got)
 	}
 }
 
@@ -145,10 +133,10 @@ func TestClosersShareEachMinute(t *testing.T) {
 	for i := range 3 {
 		p := tp.named(t, "AWS::Scheduler::Schedule", fmt.Sprintf("HubDetectClose%d", i)).Properties
 		if p["ScheduleExpression"] != "rate(1 minute)" || path(p, "FlexibleTimeWindow", "Mode") != "OFF" || path(p, "Target", "Input") != contract.CloseRequest(i, 3) {
-			t.Errorf("schedule %s", text(p))
+			t.Errorf("schedule %s, want the request %s each minute", text(p), contract.CloseRequest(i, 3))
 		}
 		if target := text(p["Target"]); !strings.Contains(target, `"`+closer+`","Arn"`) || !strings.Contains(target, `"`+role+`","Arn"`) || !strings.Contains(target, "HubDetectDeadLetters") {
-			t.Errorf("target %s", target)
+			t.Errorf("target %s, want the closer, its role and the dead-letter queue", target)
 		}
 	}
 	if got := len(tp.ids("AWS::Scheduler::Schedule")); got != 3 {
@@ -156,15 +144,15 @@ func TestClosersShareEachMinute(t *testing.T) {
 	}
 	r := tp[role]
 	if trust := text(r.Properties["AssumeRolePolicyDocument"]); !strings.Contains(trust, "scheduler.amazonaws.com") || !strings.Contains(trust, ":schedule-group/default") || !strings.Contains(trust, "aws:SourceAccount") {
-		t.Errorf("trust %s", trust)
+		t.Errorf("the trust policy %s does not name the schedules of this account", trust)
 	}
 	statements := path(r.Properties["Policies"].([]any)[0], "PolicyDocument", "Statement").([]any)
 	if got, want := text(path(statements[0], "Resource")), `{"Fn::GetAtt":["`+closer+`","Arn"]}`; got != want || path(statements[0], "Action") != "lambda:InvokeFunction" {
-		t.Errorf("the schedules may %s", text(statements))
+		t.Errorf("the schedules are allowed %s, want the invocation of the closer", text(statements))
 	}
 }
 
-// The run of the next minute covers unfinished work.
+// The next run, one minute later, continues unfinished work.
 func TestCloserIsNotRetried(t *testing.T) {
 	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{})
 	closer := tp.idOf(t, "AWS::Lambda::Function", "HubDetectCloser")
@@ -174,7 +162,7 @@ func TestCloserIsNotRetried(t *testing.T) {
 	}
 }
 
-func TestStateTableIsAsAgreed(t *testing.T) {
+func TestStateTable(t *testing.T) {
 	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{PointInTimeRecovery: true, StateRemovalPolicy: awscdk.RemovalPolicy_RETAIN})
 	r := tp.named(t, "AWS::DynamoDB::Table", "HubDetectState")
 	for property, want := range map[string]string{
@@ -191,11 +179,11 @@ func TestStateTableIsAsAgreed(t *testing.T) {
 		}
 	}
 	if r.DeletionPolicy != "Retain" || r.Metadata["cdk_nag"] != nil {
-		t.Errorf("deletion policy %s, metadata %v", r.DeletionPolicy, r.Metadata)
+		t.Errorf("deletion policy %s, metadata %v, want Retain and no suppression", r.DeletionPolicy, r.Metadata)
 	}
 }
 
-func TestEvaluatorHasItsEnvironment(t *testing.T) {
+func TestEvaluatorAndCloserHaveTheirSettings(t *testing.T) {
 	stack := newStack()
 	group := *awscdk.Fn_ImportValue(jsii.String("Group"))
 	props := selfManaged(defenderhub.SelfManagedProps{
@@ -205,7 +193,7 @@ func TestEvaluatorHasItsEnvironment(t *testing.T) {
 	props.Profiles = []defender.SecurityProfile{{Name: "gateways", Behaviors: defender.DemoBehaviors(), Targets: []defender.Target{defender.ThingGroup(group), defender.ThingGroup("pumps")}}}
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: props}))
 	if got := *hub.Detect().SelfManaged().ReportTopic(); got != "fleet/+/report" {
-		t.Errorf("reports go to %s", got)
+		t.Errorf("reports go to %s, want fleet/+/report", got)
 	}
 	tp := synth(t, stack)
 	forwarder := tp.idOf(t, "AWS::Lambda::Function", "HubForwarderFunction")
@@ -226,18 +214,18 @@ func TestEvaluatorHasItsEnvironment(t *testing.T) {
 			}
 		}
 		if !slices.Contains(r.DependsOn, forwarder) {
-			t.Errorf("%s does not wait until the forwarder knows its behaviors: %v", id, r.DependsOn)
+			t.Errorf("%s depends on %v, want the forwarder, which must first know the behaviors", id, r.DependsOn)
 		}
 	}
 	if sql := path(tp[reports].Properties, "TopicRulePayload", "Sql").(string); !strings.HasSuffix(sql, " FROM 'fleet/+/report'") {
-		t.Errorf("SQL %s", sql)
+		t.Errorf("SQL %s, want it on the topic fleet/+/report", sql)
 	}
-	c := behaviorsOf(t, stack)
+	c := engineConfig(t, stack)
 	if got, want := fmt.Sprint(c.Profiles[0].Targets, c.Profiles[1].Targets), "[thinggroup/0 all/registered-things] [thinggroup/1 thinggroup/0]"; got != want {
 		t.Errorf("targets %s, want %s", got, want)
 	}
 	if c.Profiles[0].Name != defenderhub.DefaultProfile || c.Profiles[1].Name != "gateways" || len(c.Profiles[0].Behaviors) != 2 || c.Profiles[0].Behaviors[1].Severity != defender.High {
-		t.Errorf("profiles %+v", c.Profiles)
+		t.Errorf("profiles %+v, want the default one with two behaviors, and gateways", c.Profiles)
 	}
 	c.Profiles = nil
 	want := engine.Config{ReportSeconds: 60, ConfirmTraffic: true, ReportsEvery: 15, ReportsSeverity: "LOW", Reports: true, ReportTopic: "fleet/+/report", BatchSeconds: 20, MinDatapoints: 500, MembershipMinutes: 60, UnregisteredMinutes: 2880}
@@ -254,42 +242,42 @@ func TestReportsEveryNeedsNoBehavior(t *testing.T) {
 	if rules := hub.Detect().SelfManaged().Rules(); len(rules) != 1 || rules["reports"] == nil {
 		t.Errorf("rules %v, want that of reports alone", rules)
 	}
-	if c := behaviorsOf(t, stack); len(c.Profiles) != 0 || !c.Reports || c.ReportsEvery != 10 {
-		t.Errorf("config %+v", c)
+	if c := engineConfig(t, stack); len(c.Profiles) != 0 || !c.Reports || c.ReportsEvery != 10 {
+		t.Errorf("config %+v, want no profile, and reports every 10 minutes", c)
 	}
 }
 
-func TestWithoutReportsThereIsNoRuleForThem(t *testing.T) {
+func TestNoRuleForReportsIfNoBehaviorUsesThem(t *testing.T) {
 	stack := newStack()
 	props := selfManaged(defenderhub.SelfManagedProps{})
 	props.Behaviors = defender.DemoBehaviors()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: props}))
 	if hub.Detect().SelfManaged().ReportsRuleName() != nil || hub.Detect().SelfManaged().ReportTopic() != nil {
-		t.Error("reports go to a rule that is not there")
+		t.Error("the rule name or the topic of reports is not nil")
 	}
 	for _, id := range synth(t, stack).ids("AWS::IoT::TopicRule") {
 		if strings.Contains(id, "reports") {
-			t.Errorf("%s is there", id)
+			t.Errorf("the rule %s is deployed", id)
 		}
 	}
 }
 
-// The pattern of client IDs is the forwarder's, so that alarms and device events agree.
+// With one pattern of client IDs, alarms and device events name the same thing.
 func TestEvaluatorUsesTheForwardersClientPattern(t *testing.T) {
 	stack := newStack()
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
 		Detect: selfManaged(defenderhub.SelfManagedProps{}), Forwarder: &defenderhub.ForwarderProps{ClientPattern: "(.+)-agent"},
 	}))
-	if c := behaviorsOf(t, stack); c.ClientPattern != "(.+)-agent" {
-		t.Errorf("config %+v", c)
+	if c := engineConfig(t, stack); c.ClientPattern != "(.+)-agent" {
+		t.Errorf("config %+v, want the pattern (.+)-agent", c)
 	}
 }
 
-// Only silence needs the state of connections.
-func TestOnlyBehaviorsAboutSilenceReadConnections(t *testing.T) {
-	for _, row := range []struct {
-		normal defender.Criteria
-		asks   bool
+// A device that sends nothing may be disconnected. Reports and their metrics do not need that.
+func TestOnlyMessageAndConnectionBehaviorsReadConnections(t *testing.T) {
+	for _, c := range []struct {
+		criteria defender.Criteria
+		reads    bool
 	}{
 		{defender.ListeningTCPPorts.InPorts(22, 443), false},
 		{defender.AllBytesOut.LessThan(10, defender.Window10m), false},
@@ -299,30 +287,26 @@ func TestOnlyBehaviorsAboutSilenceReadConnections(t *testing.T) {
 		{defender.DisconnectDuration.LessThan(30), true},
 	} {
 		props := selfManaged(defenderhub.SelfManagedProps{})
-		props.Behaviors = []defender.Behavior{{Name: "b", Criteria: row.normal}}
-		tmpl := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: props})
-		text, err := json.Marshal(tmpl)
-		if err != nil {
-			t.Fatal(err)
-		}
+		props.Behaviors = []defender.Behavior{{Name: "b", Criteria: c.criteria}}
+		tp := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: props})
 		want := 0
-		if row.asks {
+		if c.reads {
 			want = 2 // the evaluator's role and the closer's
 		}
-		if n := strings.Count(string(text), `"iot:GetConnection"`); n != want {
-			t.Errorf("%s: %d statements allow iot:GetConnection, want %d", row.normal.Metric().Name, n, want)
+		if n := strings.Count(text(tp), `"iot:GetConnection"`); n != want {
+			t.Errorf("%s: %d statements allow iot:GetConnection, want %d", c.criteria.Metric().Name, n, want)
 		}
 	}
 }
 
-func TestSameBehaviorsAreTheSameAsset(t *testing.T) {
+func TestAssetDependsOnlyOnProgramAndBehaviors(t *testing.T) {
 	code := func(change func(*defenderhub.DetectProps)) string {
 		props := selfManaged(defenderhub.SelfManagedProps{})
 		change(props)
 		tp := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: props})
 		evaluator, closer := tp.named(t, "AWS::Lambda::Function", "HubDetectEvaluator"), tp.named(t, "AWS::Lambda::Function", "HubDetectCloser")
 		if text(evaluator.Properties["Code"]) != text(closer.Properties["Code"]) {
-			t.Error("two assets")
+			t.Error("evaluator and closer have different assets")
 		}
 		return text(evaluator.Properties["Code"])
 	}
@@ -338,20 +322,20 @@ func TestSameBehaviorsAreTheSameAsset(t *testing.T) {
 	}
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	if got := code(func(p *defenderhub.DetectProps) { p.SelfManaged.Prebuilt = copied }); got != same {
-		t.Errorf("the asset is another one: %s, was %s", got, same)
+		t.Errorf("the same program at another path is the asset %s, want %s", got, same)
 	}
 	if got := code(func(p *defenderhub.DetectProps) { p.Behaviors[0].ToAlarm = 2 }); got == same {
-		t.Error("other behaviors are the same asset")
+		t.Error("other behaviors have the same asset")
 	}
 	if err := os.WriteFile(copied, append(program, 0), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if got := code(func(p *defenderhub.DetectProps) { p.SelfManaged.Prebuilt = copied }); got == same {
-		t.Error("another program is the same asset")
+		t.Error("another program has the same asset")
 	}
 }
 
-func TestSelfManagedFunctionsCanBePlacedAndTraced(t *testing.T) {
+func TestFunctionPropsReachTheSelfManagedEngine(t *testing.T) {
 	stack := newStack()
 	vpc := awsec2.NewVpc(stack, jsii.String("Net"), &awsec2.VpcProps{MaxAzs: jsii.Number(1)})
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{
@@ -362,7 +346,7 @@ func TestSelfManagedFunctionsCanBePlacedAndTraced(t *testing.T) {
 	for _, id := range []string{"HubDetectEvaluator", "HubDetectCloser"} {
 		p := tp.named(t, "AWS::Lambda::Function", id).Properties
 		if text(p["Architectures"]) != `["x86_64"]` || p["MemorySize"] != 1024.0 || p["Timeout"] != 180.0 || path(p, "TracingConfig", "Mode") != "Active" || p["VpcConfig"] == nil {
-			t.Errorf("%s: %s", id, text(p))
+			t.Errorf("%s: got %s, want the values of the props", id, text(p))
 		}
 	}
 }
@@ -386,7 +370,7 @@ func TestCustomerManagedKeyReachesTheSelfManagedEngine(t *testing.T) {
 			} {
 				for _, id := range tp.ids(kind) {
 					if got := text(path(tp[id].Properties, property...)); !strings.Contains(got, own[0]) {
-						t.Errorf("%s is encrypted with %s", id, got)
+						t.Errorf("%s is encrypted with %s, want %s", id, got, own[0])
 					}
 				}
 			}
@@ -394,17 +378,17 @@ func TestCustomerManagedKeyReachesTheSelfManagedEngine(t *testing.T) {
 				policy := text(tp[id].Properties)
 				sends := strings.Contains(policy, "sqs:SendMessage") || strings.Contains(policy, "kinesis:PutRecord")
 				if sends && (!strings.Contains(policy, "kms:GenerateDataKey") || !strings.Contains(policy, own[0])) {
-					t.Errorf("%s sends, but may not use the key: %s", id, policy)
+					t.Errorf("%s sends, but cannot use the key: %s", id, policy)
 				}
 			}
 		})
 	}
 }
 
-// The forwarder of another part may be encrypted with another key.
-func TestDetectAloneSendsToTheForwarderItIsGiven(t *testing.T) {
+// The queue of the given forwarder may be encrypted with a key that Detect does not have.
+func TestDetectsWithoutTheFacadeSendToTheGivenForwarder(t *testing.T) {
 	stack := newStack()
-	key := awskms.NewKey(stack, jsii.String("Theirs"), nil)
+	key := awskms.NewKey(stack, jsii.String("ForwarderKey"), nil)
 	ids := []string{"One", "Two"}
 	var detects []*defenderhub.DetectProps
 	for _, id := range ids {
@@ -424,7 +408,7 @@ func TestDetectAloneSendsToTheForwarderItIsGiven(t *testing.T) {
 	env := path(tp.named(t, "AWS::Lambda::Function", "ForwarderFunction").Properties, "Environment", "Variables")
 	live, err := contract.ParseLiveBehaviors(path(env, contract.EnvLiveBehaviors).(string))
 	if err != nil || !live.Has("One", "small-messages") || !live.Has("Two", "small-messages") {
-		t.Errorf("the forwarder knows of %v, error %v", live, err)
+		t.Errorf("the forwarder knows the behaviors %v, error %v, want those of both Detects", live, err)
 	}
 	policy := text(tp.named(t, "AWS::IAM::Policy", "OneEvaluatorRoleDefaultPolicy").Properties)
 	if !strings.Contains(policy, tp.ids("AWS::KMS::Key")[0]) || !strings.Contains(policy, tp.idOf(t, "AWS::SQS::Queue", "ForwarderQueue")) {

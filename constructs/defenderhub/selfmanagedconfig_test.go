@@ -33,7 +33,7 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 		change func(*defenderhub.DetectProps)
 		want   []string
 	}{
-		"numbers": {func(p *defenderhub.DetectProps) {
+		"every prop": {func(p *defenderhub.DetectProps) {
 			*p.SelfManaged = defenderhub.SelfManagedProps{
 				Transport: 7, Shards: 201, ReportTopic: "a/+b", ReportsRuleName: "fleet-reports", ReportInterval: time.Second, ReportsEvery: 90 * time.Second, ReportsSeverity: 9, MinDatapoints: -1, MembershipAge: 25 * time.Hour, UnregisteredLifetime: time.Minute,
 				BatchSize: 10001, BatchWindow: 301 * time.Second, Closers: 17, Prebuilt: "testdata", MemoryMiB: 64,
@@ -45,33 +45,33 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 			"SelfManaged.BatchSize", "SelfManaged.BatchWindow", "SelfManaged.Closers", "SelfManaged.Function.Architecture", "SelfManaged.Function.LogLevel", "SelfManaged.Function.LogRetention", "SelfManaged.Function.VPCSubnets", "SelfManaged.Function.VPCSubnets.SubnetType", "SelfManaged.Prebuilt", "SelfManaged.MemoryMiB",
 			"SelfManaged.Timeout", "SelfManaged.StateRemovalPolicy", "SelfManaged.Alarms.Errors.Above", "SelfManaged.Alarms.CloserStopped.Periods",
 		}},
-		"shards of SQS": {func(p *defenderhub.DetectProps) { p.SelfManaged.Shards = 2 }, []string{"SelfManaged.Shards"}},
-		"concurrency": {func(p *defenderhub.DetectProps) {
+		"shards without stream": {func(p *defenderhub.DetectProps) { p.SelfManaged.Shards = 2 }, []string{"SelfManaged.Shards"}},
+		"concurrency of a stream": {func(p *defenderhub.DetectProps) {
 			p.SelfManaged.Transport, p.SelfManaged.MaxConcurrency = defenderhub.TransportKinesis, 5
 		}, []string{"SelfManaged.MaxConcurrency"}},
-		"Basic Ingest": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "$aws/rules/r/+" }, []string{"SelfManaged.ReportTopic"}},
-		"AWS's topics": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "$aws/events/presence/#" }, []string{"SelfManaged.ReportTopic"}},
-		"every topic":  {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "+/#" }, []string{"SelfManaged.ReportTopic"}},
-		"variable":     {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "fleet/${iot:ClientId}" }, []string{"SelfManaged.ReportTopic"}},
-		"events":       {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "defenderhub/#" }, []string{"SelfManaged.ReportTopic"}},
+		"Basic Ingest":           {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "$aws/rules/r/+" }, []string{"SelfManaged.ReportTopic"}},
+		"AWS's topics":           {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "$aws/events/presence/#" }, []string{"SelfManaged.ReportTopic"}},
+		"every topic":            {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "+/#" }, []string{"SelfManaged.ReportTopic"}},
+		"variable":               {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "fleet/${iot:ClientId}" }, []string{"SelfManaged.ReportTopic"}},
+		"topic of device events": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = "defenderhub/#" }, []string{"SelfManaged.ReportTopic"}},
 		"reserved topic": {func(p *defenderhub.DetectProps) {
 			p.SelfManaged.ReportTopic = defenderhub.ReservedReportTopic
 		}, nil},
-		"token as topic": {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = token }, []string{"SelfManaged.ReportTopic"}},
-		"nothing to do":  {func(p *defenderhub.DetectProps) { p.Behaviors = nil }, []string{"Behaviors"}},
-		"cannot be seen": {func(p *defenderhub.DetectProps) { p.Behaviors = append(p.Behaviors, received) }, []string{"Behaviors[2].Criteria"}},
+		"token as topic":     {func(p *defenderhub.DetectProps) { p.SelfManaged.ReportTopic = token }, []string{"SelfManaged.ReportTopic"}},
+		"no behavior":        {func(p *defenderhub.DetectProps) { p.Behaviors = nil }, []string{"Behaviors"}},
+		"unsupported metric": {func(p *defenderhub.DetectProps) { p.Behaviors = append(p.Behaviors, received) }, []string{"Behaviors[2].Criteria"}},
 		"all at once": {func(p *defenderhub.DetectProps) {
 			p.Behaviors = []defender.Behavior{received}
 			p.Profiles = []defender.SecurityProfile{{Behaviors: []defender.Behavior{{Name: token, Criteria: defender.MessagesReceived.LessThan(5, defender.Window5m), Dimension: &defender.Dimension{TopicFilters: []string{"a", token}}}}}}
 		}, []string{"Behaviors[0].Criteria", "Profiles[0].Behaviors[0].Name", "Profiles[0].Behaviors[0].Dimension.TopicFilters[1]", "Profiles[0].Behaviors[0].Criteria", "Profiles[0].Name"}},
-		"names of ours": {func(p *defenderhub.DetectProps) {
+		"reserved names": {func(p *defenderhub.DetectProps) {
 			p.Profiles = []defender.SecurityProfile{{Name: defenderhub.DefaultProfile, Behaviors: defender.DemoBehaviors()}, {Name: engine.AgentProfile, Behaviors: defender.DemoBehaviors()}}
 		}, []string{"Profiles[0].Name", "Profiles[1].Name"}},
-		"no reports": {func(p *defenderhub.DetectProps) {
+		"settings of unused reports": {func(p *defenderhub.DetectProps) {
 			p.Behaviors = defender.DemoBehaviors()
 			p.SelfManaged.ReportTopic, p.SelfManaged.ReportsRuleName, p.SelfManaged.ReportsSeverity = "fleet/+/report", "fleet_reports", defender.High
 		}, []string{"SelfManaged.ReportTopic", "SelfManaged.ReportsRuleName", "SelfManaged.ReportsSeverity"}},
-		"reports are watched": {func(p *defenderhub.DetectProps) {
+		"reports without behavior": {func(p *defenderhub.DetectProps) {
 			p.Behaviors = defender.DemoBehaviors()
 			p.SelfManaged.ReportsEvery, p.SelfManaged.ReportsRuleName = 15*time.Minute, "fleet_reports"
 		}, nil},
@@ -94,18 +94,18 @@ func TestWrongSelfManagedPropsAreErrors(t *testing.T) {
 	}
 }
 
-func TestAlarmsOfBehaviorsNeedTheirEngine(t *testing.T) {
+func TestBehaviorTransitionsNeedForwarderAndEngine(t *testing.T) {
 	for name, c := range map[string]struct {
 		props defenderhub.DefenderHubProps
 		want  []string
 	}{
-		"not forwarded":     {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{defender.DeviceEvents}}, []string{"Forward"}},
-		"nothing forwarded": {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), NoForwarder: true}, []string{"Forward"}},
-		"alone":             {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{defender.BehaviorTransitions}}, nil},
-		"without engine":    {defenderhub.DefenderHubProps{Forward: []defender.Source{defender.BehaviorTransitions}}, []string{"Forward[0]"}},
-		"with another":      {defenderhub.DefenderHubProps{Detect: nativeDetect(), Forward: []defender.Source{defender.BehaviorTransitions}}, []string{"Forward[0]"}},
-		"other forwarder":   {defenderhub.DefenderHubProps{Detect: connected(newStack(), selfManaged(defenderhub.SelfManagedProps{}))}, []string{"Detect.Forwarder"}},
-		"cannot be seen": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{}, Behaviors: []defender.Behavior{
+		"transitions not forwarded": {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{defender.DeviceEvents}}, []string{"Forward"}},
+		"nothing forwarded":         {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), NoForwarder: true}, []string{"Forward"}},
+		"only transitions":          {defenderhub.DefenderHubProps{Detect: selfManaged(defenderhub.SelfManagedProps{}), Forward: []defender.Source{defender.BehaviorTransitions}}, nil},
+		"without engine":            {defenderhub.DefenderHubProps{Forward: []defender.Source{defender.BehaviorTransitions}}, []string{"Forward[0]"}},
+		"with native engine":        {defenderhub.DefenderHubProps{Detect: nativeDetect(), Forward: []defender.Source{defender.BehaviorTransitions}}, []string{"Forward[0]"}},
+		"other forwarder":           {defenderhub.DefenderHubProps{Detect: connected(newStack(), selfManaged(defenderhub.SelfManagedProps{}))}, []string{"Detect.Forwarder"}},
+		"unsupported metric": {defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{SelfManaged: &defenderhub.SelfManagedProps{}, Behaviors: []defender.Behavior{
 			{Name: "quiet", Criteria: defender.MessagesReceived.LessThan(5, defender.Window5m)},
 		}}}, []string{"Detect.Behaviors[0].Criteria"}},
 	} {
@@ -120,7 +120,7 @@ func TestAlarmsOfBehaviorsNeedTheirEngine(t *testing.T) {
 	}
 }
 
-// TestReportsAndEventsShareNoTopic uses topics of reports and events that overlap or do not.
+// A topic filter of reports must not overlap with that of device events.
 func TestReportsAndEventsShareNoTopic(t *testing.T) {
 	for _, c := range []struct {
 		reports, events string
@@ -132,7 +132,7 @@ func TestReportsAndEventsShareNoTopic(t *testing.T) {
 		{"fleet/#", "fleet/+/security", nil, true},
 		{"defenderhub/#", "", nil, true},
 		{"defenderhub/#", "", []defender.Source{defender.BehaviorTransitions}, false},
-		{"fleet/+/report", "fleet/+/report/+", nil, true}, // the evaluator answers there
+		{"fleet/+/report", "fleet/+/report/+", nil, true}, // the evaluator publishes its answers there
 		{"fleet/+/report", "fleet/" + *awscdk.Aws_REGION() + "/#", nil, false},
 		{"", "fleet/#", nil, false},
 	} {
@@ -141,7 +141,7 @@ func TestReportsAndEventsShareNoTopic(t *testing.T) {
 		})
 		got, message := faults(t, func() { defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), props) })
 		if (got != nil) != c.wrong || c.wrong && !slices.Equal(got, []string{"Detect.SelfManaged.ReportTopic"}) {
-			t.Errorf("reports on %q, events on %q: %s", c.reports, c.events, message)
+			t.Errorf("reports on %q, events on %q: faults of %v, want one: %v\n%s", c.reports, c.events, got, c.wrong, message)
 		}
 	}
 }

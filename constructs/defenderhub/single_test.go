@@ -12,7 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 )
 
-// singles are props that create everything that exists once per account and Region.
+// singles returns props that create all resources that exist once per account and Region.
 func singles() *defenderhub.DefenderHubProps {
 	return withPrebuilt(&defenderhub.DefenderHubProps{
 		Detect: nativeDetect(), Subscriptions: &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true},
@@ -35,18 +35,18 @@ func TestTheErrorForASecondHubOfAStackNamesTheFirst(t *testing.T) {
 		`Audit.Configuration: "create", want Existing for this one: it exists once per account and Region, and Fleet/Nested/One/Audit creates it`,
 	} {
 		if !strings.Contains(message, want) {
-			t.Errorf("%s lacks %s", message, want)
+			t.Errorf("the error %s lacks %s", message, want)
 		}
 	}
 	if fields, _ := faults(t, func() { defenderhub.NewAudit(stack, jsii.String("Three"), nil) }); !slices.Equal(fields, []string{"Configuration"}) {
-		t.Errorf("faults of %v", fields)
+		t.Errorf("a second Audit: faults of %v, want Configuration", fields)
 	}
 	if fields, _ := faults(t, func() { defenderhub.NewProductSubscriptions(stack, jsii.String("Four"), nil) }); !slices.Equal(fields, []string{"Audit", "Detect"}) {
-		t.Errorf("faults of %v", fields)
+		t.Errorf("second ProductSubscriptions: faults of %v, want Audit and Detect", fields)
 	}
 }
 
-func TestStacksOfOneAccountAndRegionShareWhatExistsOnce(t *testing.T) {
+func TestSecondStackInTheSameAccountAndRegionMustUseExisting(t *testing.T) {
 	env := func(account, region string) *awscdk.Environment {
 		e := &awscdk.Environment{}
 		if account != "" {
@@ -84,12 +84,12 @@ func TestStacksOfOneAccountAndRegionShareWhatExistsOnce(t *testing.T) {
 				fields, message := faults(t, func() { defenderhub.NewDefenderHub(two, jsii.String("Hub"), singles()) })
 				if !c.wrong {
 					if fields != nil {
-						t.Errorf("faults of %v: %s", fields, message)
+						t.Errorf("faults of %v, want none: %s", fields, message)
 					}
 					return
 				}
 				if !slices.Equal(fields, singleFields) || !strings.Contains(message, "and "+*one.Node().Path()+"/Hub/Audit creates it") {
-					t.Errorf("faults of %v: %s", fields, message)
+					t.Errorf("faults of %v, want %v and the path of the first hub: %s", fields, singleFields, message)
 				}
 				defenderhub.NewDefenderHub(two, jsii.String("Other"), withPrebuilt(&defenderhub.DefenderHubProps{
 					Audit:         &defenderhub.AuditProps{Configuration: defenderhub.Existing},

@@ -28,7 +28,7 @@ func TestSubscriptionsNameTheProductInEveryPartition(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		if r.DeletionPolicy != "RetainExceptOnCreate" || r.UpdateReplacePolicy != "Retain" {
-			t.Errorf("%s: deletion policy %s, replace policy %s", id, r.DeletionPolicy, r.UpdateReplacePolicy)
+			t.Errorf("%s: deletion policy %s, replace policy %s, want RetainExceptOnCreate and Retain", id, r.DeletionPolicy, r.UpdateReplacePolicy)
 		}
 	}
 	if hubs := tp.ids("AWS::SecurityHub::Hub"); hubs != nil {
@@ -44,7 +44,7 @@ func TestExistingAndOffSubscriptionsAreNotCreated(t *testing.T) {
 		t.Error("an accessor of a part that is not created is not nil")
 	}
 	if children := *s.Node().Children(); len(children) != 0 {
-		t.Errorf("created %v", children)
+		t.Errorf("created %v, want nothing", children)
 	}
 }
 
@@ -52,11 +52,11 @@ func TestSecurityHubIsCreatedFirstWithoutStandards(t *testing.T) {
 	tp := subscriptions(t, &defenderhub.ProductSubscriptionsProps{EnableSecurityHub: true, RemovalPolicy: awscdk.RemovalPolicy_DESTROY})
 	hub := tp.one(t, "AWS::SecurityHub::Hub")
 	if hub.Properties["EnableDefaultStandards"] != false || hub.DeletionPolicy != "Delete" {
-		t.Errorf("got %v", hub)
+		t.Errorf("got %v, want no default standards, and the deletion policy Delete", hub)
 	}
 	for _, id := range tp.ids("AWS::SecurityHub::ProductSubscription") {
 		if !slices.Equal(tp[id].DependsOn, tp.ids("AWS::SecurityHub::Hub")) {
-			t.Errorf("%s depends on %v", id, tp[id].DependsOn)
+			t.Errorf("%s depends on %v, want Security Hub alone", id, tp[id].DependsOn)
 		}
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 )
 
-// TestSuppressKeepsOurSuppressions adds a suppression to a policy that has one of this package.
-func TestSuppressKeepsOurSuppressions(t *testing.T) {
+// TestSuppressAddsToOurSuppressions adds suppressions to a policy that has one of this package.
+func TestSuppressAddsToOurSuppressions(t *testing.T) {
 	stack := newStack()
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{}))
 	before := rulesOf(synth(t, stack).named(t, "AWS::IAM::Policy", "HubForwarderFunctionRoleDefaultPolicy"))
@@ -30,7 +30,7 @@ func TestSuppressKeepsOurSuppressions(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if queue := rulesOf(tp.named(t, "AWS::SQS::Queue", "HubForwarderQueue")); !containsText(queue, "Fleet-IAM1") {
-		t.Errorf("the queue below has %v", queue)
+		t.Errorf("the queue, a child of the forwarder, has %v, want Fleet-IAM1", queue)
 	}
 }
 
@@ -67,6 +67,7 @@ func TestSuppressAcknowledgesForNag3(t *testing.T) {
 	}
 }
 
+// rulesOf returns the suppressions of a resource, as cdk-nag 2 reads them.
 func rulesOf(r resource) (rules []string) {
 	all, _ := path(r.Metadata, "cdk_nag", "rules_to_suppress").([]any)
 	for _, rule := range all {
@@ -75,6 +76,7 @@ func rulesOf(r resource) (rules []string) {
 	return rules
 }
 
+// containsText reports whether the JSON of a value in the list contains part.
 func containsText[T any](list []T, part string) bool {
 	return slices.ContainsFunc(list, func(v T) bool { return strings.Contains(text(v), part) })
 }

@@ -29,7 +29,7 @@ func TestEachSuppressionIsAResource(t *testing.T) {
 		until, _ := p[contract.SuppressionUntil].(string)
 		got = append(got, text(p[contract.SuppressionCheck])+text(p[contract.SuppressionResource])+until)
 		if !slices.ContainsFunc(tp[id].DependsOn, func(d string) bool { return tp[d].Type == "AWS::IoT::AccountAuditConfiguration" }) {
-			t.Errorf("%s depends on %v", id, tp[id].DependsOn)
+			t.Errorf("%s depends on %v, want the audit configuration", id, tp[id].DependsOn)
 		}
 		if start := tp.one(t, contract.StartAuditResourceType); !slices.Contains(start.DependsOn, id) {
 			t.Errorf("the audit does not wait for %s: %v", id, start.DependsOn)
@@ -50,16 +50,16 @@ func TestEachSuppressionIsAResource(t *testing.T) {
 	}
 }
 
-func TestWithoutSuppressionsNothingIsDeployedForThem(t *testing.T) {
+func TestNoFunctionWithoutSuppressions(t *testing.T) {
 	stack := newStack()
 	audit := defenderhub.NewAudit(stack, jsii.String("Audit"), nil)
 	if tp := synth(t, stack); len(tp.ids("AWS::Lambda::Function")) > 0 || audit.SuppressFunction() != nil {
-		t.Errorf("functions %v", tp.ids("AWS::Lambda::Function"))
+		t.Errorf("functions %v, want none", tp.ids("AWS::Lambda::Function"))
 	}
 }
 
-// The ID of a suppression follows from check and resource, so that an entry that moves in the list
-// is not replaced.
+// The logical ID of a suppression depends on check and resource alone. CloudFormation does not
+// replace an entry that moves in the list.
 func TestOrderOfSuppressionsDoesNotMatter(t *testing.T) {
 	ids := func(list []defenderhub.AuditSuppression) []string {
 		return auditTemplate(t, &defenderhub.AuditProps{Suppressions: list, Prebuilt: prebuilt}).ids(contract.SuppressionResourceType)
@@ -67,11 +67,11 @@ func TestOrderOfSuppressionsDoesNotMatter(t *testing.T) {
 	reversed := slices.Clone(suppressed)
 	slices.Reverse(reversed)
 	if one, other := ids(suppressed), ids(reversed); !slices.Equal(one, other) {
-		t.Errorf("%v, and in another order %v", one, other)
+		t.Errorf("logical IDs %v, in another order %v", one, other)
 	}
 }
 
-func TestWrongSuppressionsOfAuditsAreErrors(t *testing.T) {
+func TestWrongAuditSuppressionsAreErrors(t *testing.T) {
 	token := *awscdk.Fn_ImportValue(jsii.String("Client"))
 	certificate := strings.Repeat("a1", 32)
 	one := func(c defender.Check, resource string) []defenderhub.AuditSuppression {
@@ -106,7 +106,7 @@ func TestWrongSuppressionsOfAuditsAreErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.props.Prebuilt = prebuilt
 			got, _ := faults(t, func() { defenderhub.NewAudit(newStack(), jsii.String("Audit"), &c.props) })
-			if len(c.props.Suppressions) > 200 {
+			if len(c.props.Suppressions) > 200 { // each of them is wrong too
 				c.want, got = []string{"Suppressions"}, got[:1]
 			}
 			if !slices.Equal(got, c.want) {

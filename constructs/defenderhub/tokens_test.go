@@ -13,8 +13,8 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// TestReferencesInValuesOfBehaviors gives each kind of value a reference that only deployment
-// resolves. Device Defender accepts those that CloudFormation can resolve.
+// TestReferencesInValuesOfBehaviors uses deploy-time references as values. The native engine accepts
+// those that CloudFormation can resolve, the self-managed engine none.
 func TestReferencesInValuesOfBehaviors(t *testing.T) {
 	stack := newStack()
 	parameter := func(id, kind string) awscdk.CfnParameter {
@@ -23,7 +23,7 @@ func TestReferencesInValuesOfBehaviors(t *testing.T) {
 	text, list := *parameter("Text", "String").ValueAsString(), *parameter("List", "CommaDelimitedList").ValueAsList()
 	number := *parameter("Number", "Number").ValueAsNumber()
 	if !*awscdk.Token_IsUnresolved(number) {
-		t.Fatalf("%v is no token", number)
+		t.Fatalf("%v is not a token", number)
 	}
 	names := defender.CustomStringList("names")
 	numbers, custom := defender.CustomNumberList("numbers"), defender.CustomNumber("number")
@@ -68,8 +68,8 @@ func TestReferencesInValuesOfBehaviors(t *testing.T) {
 	}
 }
 
-// TestNumbersThatWereReferences gives integer props a reference, which Go loses.
-func TestNumbersThatWereReferences(t *testing.T) {
+// A conversion to int loses the reference: only a very negative number remains.
+func TestReferencesConvertedToIntegersAreErrors(t *testing.T) {
 	number := int(*awscdk.NewCfnParameter(newStack(), jsii.String("Number"), &awscdk.CfnParameterProps{Type: jsii.String("Number")}).ValueAsNumber())
 	props := withPrebuilt(&defenderhub.DefenderHubProps{
 		Audit:     &defenderhub.AuditProps{CertificateAgeDays: number},
@@ -84,7 +84,7 @@ func TestNumbersThatWereReferences(t *testing.T) {
 	}
 }
 
-// TestReferencesInEnvironments formats a number that is known only at deployment into a variable.
+// A number that is known only at deployment cannot be part of an environment variable.
 func TestReferencesInEnvironments(t *testing.T) {
 	stack := newStack()
 	number := awscdk.NewCfnParameter(stack, jsii.String("Number"), &awscdk.CfnParameterProps{Type: jsii.String("Number")}).ValueAsNumber()
@@ -97,7 +97,7 @@ func TestReferencesInEnvironments(t *testing.T) {
 			defenderhub.NewForwarder(newStack(), jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, EventTopic: topic})
 		})
 		if (got != nil) != wrong {
-			t.Errorf("%s: %v %s", topic, got, message)
+			t.Errorf("%s: faults of %v, want one: %v %s", topic, got, wrong, message)
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-func TestDurationsInFaultsAreBrief(t *testing.T) {
+func TestBrief(t *testing.T) {
 	for want, d := range map[string]time.Duration{
 		"10s": 10 * time.Second, "5m": 5 * time.Minute, "1h": time.Hour, "24h": 24 * time.Hour, "1h30m": 90 * time.Minute, "1m30s": 90 * time.Second, "80 days": 80 * 24 * time.Hour,
 	} {

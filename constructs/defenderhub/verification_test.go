@@ -11,7 +11,8 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-func verifying() *defenderhub.DetectProps {
+// withVerification returns a native Detect that copies verification states.
+func withVerification() *defenderhub.DetectProps {
 	return &defenderhub.DetectProps{
 		Behaviors: defender.DemoBehaviors(), Native: &defenderhub.NativeProps{Verification: &defenderhub.VerificationProps{Prebuilt: prebuilt}},
 	}
@@ -20,11 +21,11 @@ func verifying() *defenderhub.DetectProps {
 func TestVerificationStatesAreCopiedToDetect(t *testing.T) {
 	stack := newStack()
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
-		Function: &defenderhub.FunctionProps{Architecture: defenderhub.AMD64}, Detect: verifying(),
+		Function: &defenderhub.FunctionProps{Architecture: defenderhub.AMD64}, Detect: withVerification(),
 	}))
 	v := hub.Detect().Native().Verification()
 	if v.Rule() == nil || v.Queue() == nil || v.DeadLetterQueue() == nil || v.Function() == nil || len(v.Alarms()) != 1 {
-		t.Errorf("parts of %v", v)
+		t.Errorf("parts %+v, want all of them and one alarm", v)
 	}
 	tp := synth(t, stack)
 	pattern := text(tp.named(t, "AWS::Events::Rule", "HubDetectVerificationRule").Properties["EventPattern"])
@@ -33,17 +34,17 @@ func TestVerificationStatesAreCopiedToDetect(t *testing.T) {
 		`"ProductFields":{"ViolationId":[{"exists":true}]}`, ":product/aws/iot-device-defender-detect", "/default",
 	} {
 		if !strings.Contains(pattern, want) {
-			t.Errorf("no %s in %s", want, pattern)
+			t.Errorf("the pattern lacks %s: %s", want, pattern)
 		}
 	}
 	function := tp.named(t, "AWS::Lambda::Function", "HubDetectVerificationFunction").Properties
 	if text(function["Architectures"]) != `["x86_64"]` {
-		t.Errorf("architecture %s", text(function["Architectures"]))
+		t.Errorf("architecture %s, want x86_64", text(function["Architectures"]))
 	}
 	want := append(awsCalls(t, "verification"), polling...)
 	slices.Sort(want)
 	if got := allowed(tp, "HubDetectVerificationFunction"); !slices.Equal(got, want) || len(want) != 4 {
-		t.Errorf("may %v and does %v", got, want)
+		t.Errorf("the function is allowed %v\nand calls %v, want 4 actions", got, want)
 	}
 }
 
@@ -56,7 +57,7 @@ func TestVerificationIsOptIn(t *testing.T) {
 }
 
 func TestWrongVerificationPropsAreErrors(t *testing.T) {
-	props := verifying()
+	props := withVerification()
 	*props.Native.Verification = defenderhub.VerificationProps{Function: &defenderhub.FunctionProps{Architecture: 9}, Prebuilt: "none", DeadLetters: defenderhub.Alarm{Above: -1}}
 	got, _ := faults(t, func() {
 		defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: props}))
@@ -72,6 +73,6 @@ func TestWrongVerificationPropsAreErrors(t *testing.T) {
 		defenderhub.NewVerification(newStack(), jsii.String("V"), &defenderhub.VerificationProps{Prebuilt: "none"})
 	})
 	if !slices.Equal(got, []string{"Prebuilt"}) {
-		t.Errorf("alone: %v", got)
+		t.Errorf("without the facade: got %v, want Prebuilt", got)
 	}
 }
