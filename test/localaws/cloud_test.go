@@ -350,15 +350,15 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud, fun
 		},
 		"UnknownFunction": {
 			`{"Resources":{"Rule":{"Type":"AWS::Events::Rule","Properties":{"EventPattern":{"source":[{"Fn::Length":["a"]}]}}}}}`,
-			"Rule: Fn::Length is no function that the local AWS follows there",
+			"Rule: the local AWS does not support the function Fn::Length there",
 		},
 		"FunctionNotAlone": {
 			`{"Resources":{"Rule":{"Type":"AWS::Events::Rule","Properties":{"EventPattern":{"source":[{"Ref":"AWS::Region","x":"y"}]}}}}}`,
-			"Rule: Ref is not alone in its object",
+			"Rule: Ref must be the only key of its object",
 		},
 		"DynamicReference": {
 			`{"Resources":{"Rule":{"Type":"AWS::Events::Rule","Properties":{"EventPattern":{"source":["{{resolve:ssm:/source}}"]}}}}}`,
-			"the local AWS does not follow dynamic references: {{resolve:ssm:/source}}",
+			"the local AWS does not support dynamic references: {{resolve:ssm:/source}}",
 		},
 		"MisspeltAttribute": {
 			`{"Resources":{"Q":{"Type":"AWS::SQS::Queue","DependOn":"X"}}}`,

@@ -1,7 +1,7 @@
-"""The operations of CloudFormation on stacks and change sets, in front of moto's.
+"""Replaces moto's operations of CloudFormation on stacks and change sets.
 
-moto's change sets lose outputs, cannot be looked up once they are deleted, and do not
-know whether anything changes.
+moto's change sets lose outputs, fail requests about deleted ones, and do not detect
+that a template has no changes.
 """
 
 import json
@@ -20,15 +20,15 @@ import templates
 
 NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
 
-# What CloudFormation says instead of a value that only the deployment makes known.
+# CloudFormation's placeholder for a value that is not known before the deployment.
 UNKNOWN = "{{changeSet:KNOWN_AFTER_APPLY}}"
 
-# Of a resource, beside its properties.
+# The parts of a resource that a change set compares, besides the properties.
 ATTRIBUTES = ("Metadata", "DeletionPolicy", "UpdateReplacePolicy", "CreationPolicy", "UpdatePolicy")
 
-# What the local AWS would have to follow, but does not, and the values that ask for nothing. With
-# ImportExistingResources, which the bootstrap asks for, a resource that exists fails here as without.
-NOT_FOLLOWED = {
+# The parameters that the local AWS does not support, with the values that it accepts because they change nothing.
+# ImportExistingResources, which the bootstrap sets, is ignored: a resource that exists still fails the deployment.
+UNSUPPORTED = {
     "DeletionMode": ("STANDARD",),
     "DeploymentConfig.DisableRollback": ("false",),
     "DeploymentConfig.Mode": ("STANDARD",),
@@ -62,7 +62,7 @@ class InvalidChangeSetStatus(CloudFormationError):
 
 
 class Unknown:
-    """Stands for a resource that the deployment will make."""
+    """A resource that the deployment has not made yet."""
 
     physical_resource_id = UNKNOWN
 
@@ -76,8 +76,8 @@ class ChangeSet:
         region, account = stack.region_name, stack.account_id
         self.id = f"arn:{get_partition(region)}:cloudformation:{region}:{account}:changeSet/{name}/{mock_random.uuid4()}"
         self.name, self.kind, self.deployment, self.stack = name, kind, deployment, stack
-        self.changes, anything = changes(deployment)
-        empty = kind == "UPDATE" and not anything
+        self.changes, has_changes = changes(deployment)
+        empty = kind == "UPDATE" and not has_changes
         self.described = {
             "ChangeSetId": self.id,
             "ChangeSetName": name,
@@ -102,39 +102,40 @@ class ChangeSet:
 
 
 def changes(deployment):
-    """What a deployment would do to resources, as functions that describe it with values or without; and whether it
-    would do anything at all."""
+    """Returns the changes that a deployment would make to resources, and whether it would change anything at all.
+
+    Each change is a function that describes it, with or without values."""
     preview = stacks.resource_map(deployment.stack, deployment.template, deployment.parameters)
     found = []
     for name in deployment.order:
         if not deployment.wanted(name):
             continue
-        definition, had = deployment.definition(name), deployment.had(name)
-        if had is None:
+        definition, existing = deployment.definition(name), deployment.existing(name)
+        if existing is None:
             preview._parsed_resources[name] = Unknown()
             found.append(added(name, definition, preview))
             continue
-        preview._parsed_resources[name] = had
+        preview._parsed_resources[name] = existing
         before, after = deployment.old.deployed[name], previewed(definition, preview)
         changed = stacks.differing(before, after)
         replacing = resources.replacing(definition["Type"], changed)
         old = deployment.old._resource_json_map[name]
         attributes = [attribute for attribute in ATTRIBUTES if old.get(attribute) != definition.get(attribute)]
         if changed or attributes:
-            found.append(modified(name, had, old, definition, before, after, changed, replacing, attributes))
+            found.append(modified(name, existing, old, definition, before, after, changed, replacing, attributes))
         if replacing:
             preview._parsed_resources[name] = Unknown()
     for name in reversed(list(deployment.old.deployed)):
-        if (had := deployment.had(name)) is not None and name not in preview._parsed_resources:
-            found.append(removed(name, had, deployment.old._resource_json_map[name], deployment.old.deployed[name]))
+        if (existing := deployment.existing(name)) is not None and name not in preview._parsed_resources:
+            found.append(removed(name, existing, deployment.old._resource_json_map[name], deployment.old.deployed[name]))
     stack = deployment.stack
-    anything = (
+    has_changes = (
         found
         or outputs(stack.template_dict, stack.resource_map) != outputs(deployment.template, preview)
         or stack.tags != deployment.tags
         or stack.notification_arns != deployment.notification_arns
     )
-    return found, bool(anything)
+    return found, bool(has_changes)
 
 
 def outputs(template, resources_map):
@@ -146,13 +147,13 @@ def outputs(template, resources_map):
 
 
 def previewed(definition, preview):
-    """The properties that a resource will have, as far as they can be known."""
+    """Returns the properties that a resource will have, as far as they are known before the deployment."""
 
     def value_of(value):
         try:
             return resources.without_no_value(parsing.clean_json(value, preview))
         except Exception:
-            return UNKNOWN  # a part of what is not known yet
+            return UNKNOWN  # it is a part of a value that is not known yet
 
     properties = definition.get("Properties") or {}
     if any(key == "Fn::If" for key in properties):
@@ -175,7 +176,7 @@ def added(name, definition, preview):
     return describe
 
 
-def removed(name, had, definition, properties):
+def removed(name, existing, definition, properties):
     retained = definition.get("DeletionPolicy", "Delete").startswith("Retain")
 
     def describe(with_values):
@@ -183,8 +184,8 @@ def removed(name, had, definition, properties):
             "PolicyAction": "Retain" if retained else "Delete",
             "Action": "Remove",
             "LogicalResourceId": name,
-            "PhysicalResourceId": resources.physical_id(had),
-            "ResourceType": had.cf_resource_type,
+            "PhysicalResourceId": resources.physical_id(existing),
+            "ResourceType": existing.cf_resource_type,
             "Scope": [],
             "Details": [],
         }
@@ -193,7 +194,7 @@ def removed(name, had, definition, properties):
     return describe
 
 
-def modified(name, had, old, definition, before, after, changed, replacing, attributes):
+def modified(name, existing, old, definition, before, after, changed, replacing, attributes):
     def detail(attribute, prop, recreation, was, is_, with_values):
         target = {"Attribute": attribute, "RequiresRecreation": recreation} | ({"Name": prop} if prop else {})
         if with_values:
@@ -212,8 +213,8 @@ def modified(name, had, old, definition, before, after, changed, replacing, attr
         change = {
             "Action": "Modify",
             "LogicalResourceId": name,
-            "PhysicalResourceId": resources.physical_id(had),
-            "ResourceType": had.cf_resource_type,
+            "PhysicalResourceId": resources.physical_id(existing),
+            "ResourceType": existing.cf_resource_type,
             "Replacement": "True" if replacing else "False",
             "Scope": (["Properties"] if changed else []) + attributes,
             "Details": details,
@@ -232,7 +233,7 @@ def as_text(value):
 
 
 def find(backend, name, stack_name):
-    """A change set by its ARN, or by its name and its stack."""
+    """Returns the change set with an ARN, or with a name in a stack."""
     if name in backend.change_sets:
         return backend.change_sets[name]
     if name.startswith("arn:"):
@@ -246,11 +247,11 @@ def find(backend, name, stack_name):
     raise ChangeSetNotFound(name)
 
 
-def refuse_not_followed(response):
-    for name, nothing in NOT_FOLLOWED.items():
+def refuse_unsupported(response):
+    for name, accepted in UNSUPPORTED.items():
         value = (response.querystring.get(name) or [""])[0]
-        if value and value not in nothing:
-            raise ValidationError(message=f"the local AWS does not follow {name.split('.member')[0]} ({value}): leave it out")
+        if value and value not in accepted:
+            raise ValidationError(message=f"the local AWS does not support {name.split('.member')[0]} ({value}): leave it out")
 
 
 def flag(response, name):
@@ -258,8 +259,8 @@ def flag(response, name):
 
 
 def request(response, stack):
-    """The template, the parameters, the tags and the topics of a request about a stack."""
-    refuse_not_followed(response)
+    """Returns the template, the parameters, the tags and the topics of a request about a stack."""
+    refuse_unsupported(response)
     text, url = response._get_param("TemplateBody"), response._get_param("TemplateURL")
     if flag(response, "UsePreviousTemplate"):
         text = stack.template if stack else None
@@ -269,7 +270,7 @@ def request(response, stack):
         raise ValidationError(message="Either Template URL or Template Body must be specified.")
     given = {p["ParameterKey"]: None if p.get("UsePreviousValue") else p["ParameterValue"] for p in response._get_param("Parameters", [])}
     tags = {tag["Key"]: tag["Value"] for tag in response._get_param("Tags", [])}
-    # A request without tags or topics leaves those of the stack.
+    # A request without tags or topics keeps those of the stack.
     return text, given, tags or None, response._get_param("NotificationARNs") or None
 
 
@@ -289,7 +290,7 @@ def create_stack(self):
 
 
 def update_stack(self):
-    stack = deployed(self.cloudformation_backend, self._get_param("StackName"))
+    stack = updatable_stack(self.cloudformation_backend, self._get_param("StackName"))
     deployment = stacks.Deployment(stack, *request(self, stack))
     if not changes(deployment)[1]:
         raise ValidationError(message="No updates are to be performed.")
@@ -298,8 +299,8 @@ def update_stack(self):
     return ActionResult({"StackId": stack.stack_id})
 
 
-def deployed(backend, name):
-    """A stack that can be updated."""
+def updatable_stack(backend, name):
+    """Returns a stack, and raises ValidationError if its status does not allow an update."""
     stack = stacks.stack_of(backend, name)
     if stack.status not in stacks.DEPLOYABLE or stack.status == "REVIEW_IN_PROGRESS":
         raise ValidationError(message=f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated.")
@@ -307,12 +308,12 @@ def deployed(backend, name):
 
 
 def delete_stack(self):
-    refuse_not_followed(self)
+    refuse_unsupported(self)
     backend = self.cloudformation_backend
     try:
         stack = backend.get_stack(self._get_param("StackName"))
     except ValidationError:
-        return EmptyResult()  # deleting what is not there succeeds
+        return EmptyResult()  # the deletion of a stack that does not exist succeeds
     if stack.enable_termination_protection:
         raise ValidationError(message=f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled")
     with stacks.LOCK:
@@ -324,7 +325,7 @@ def delete_stack(self):
 
 
 def continue_update_rollback(self):
-    refuse_not_followed(self)
+    refuse_unsupported(self)
     stack = stacks.stack_of(self.cloudformation_backend, self._get_param("StackName"))
     with stacks.LOCK:
         if stack.status != "UPDATE_ROLLBACK_FAILED":
@@ -347,18 +348,18 @@ def create_change_set(self):
     stack_name, kind = self._get_param("StackName"), self._get_param("ChangeSetType", "UPDATE")
     existing = [stack for stack in backend.stacks.values() if stack_name in (stack.name, stack.stack_id)]
     if kind not in ("CREATE", "UPDATE"):
-        raise ValidationError(message=f"the local AWS does not follow ChangeSetType {kind}: use CREATE or UPDATE")
+        raise ValidationError(message=f"the local AWS does not support ChangeSetType {kind}: use CREATE or UPDATE")
     if any(c.name == name and c.stack in existing for c in backend.change_sets.values()):
         raise AlreadyExistsException(f"ChangeSet {name} already exists")
     if kind == "UPDATE":
-        stack = deployed(backend, stack_name)
+        stack = updatable_stack(backend, stack_name)
     elif existing and existing[0].status != "REVIEW_IN_PROGRESS":
         raise ValidationError(
             message=f"Stack [{stack_name}] already exists and cannot be created again with the changeSet [{name}]."
         )
     else:
         stack = existing[0] if existing else None
-    asked = request(self, stack)
+    requested = request(self, stack)
     made = stack is None
     if made:
         stack = stacks.new_stack(backend, stack_name, role_arn=self._get_param("RoleARN"))
@@ -368,7 +369,7 @@ def create_change_set(self):
         "IncludeNestedStacks": flag(self, "IncludeNestedStacks"),
     }
     try:
-        change_set = ChangeSet(name, kind, stacks.Deployment(stack, *asked), described)
+        change_set = ChangeSet(name, kind, stacks.Deployment(stack, *requested), described)
     except Exception:
         if made:
             del backend.stacks[stack.stack_id]
@@ -403,7 +404,7 @@ def delete_change_set(self):
 
 
 def execute_change_set(self):
-    refuse_not_followed(self)
+    refuse_unsupported(self)
     change_set = find(self.cloudformation_backend, self._get_param("ChangeSetName"), self._get_param("StackName"))
     if (status := change_set.described["ExecutionStatus"]) != "AVAILABLE":
         raise InvalidChangeSetStatus(
@@ -426,7 +427,7 @@ def get_template(self):
         text = find(backend, name, self._get_param("StackName")).deployment.text
     else:
         text = stacks.stack_of(backend, self._get_param("StackName")).template
-    # Without transforms, which are refused, both stages are what was sent.
+    # Transforms are refused, so both stages are the template that was sent.
     return ActionResult({"TemplateBody": text if isinstance(text, str) else "{}", "StagesAvailable": ["Original", "Processed"]})
 
 

@@ -1,16 +1,15 @@
 """Serves moto with a CloudFormation that deploys, updates and deletes as AWS does.
 
 Usage: launcher.py SETTINGS, a JSON file with
-  ProviderURL   asked for the resources that moto does not make
-  DeliveryURL   asked whether a topic may send to a queue
+  ProviderURL   creates the resources that moto does not make
+  DeliveryURL   reports whether a topic may send to a queue
   Native        the resource types that moto makes
   Replacing     resource types, and the properties whose change replaces the resource
 
-At QUEUES it tells of the queues' messages. A request to PASS_DELAYS, with ?seconds=, lets that much of the time pass for
-which messages are delayed, or hidden by those who received them.
+The page QUEUES has the state of each queue. A request to PASS_DELAYS?seconds=N shortens by N seconds the delay of each
+delayed message, and the visibility timeout that a receiver set.
 
-The first line on standard output is the port, which the system chooses. The server
-ends with its standard input's owner or on SIGTERM.
+The first line on standard output is the port, which the system chooses. The server runs until SIGTERM.
 """
 
 import functools
@@ -39,7 +38,7 @@ from moto.sqs.models import Queue, SQSBackend, sqs_backends
 
 
 def describe(error):
-    """Makes the page of a crash name its cause, which the edge passes on."""
+    """Returns the page of a crash. Its title names the cause; the edge returns the title as the error."""
     cause = getattr(error, "original_exception", None) or error
     return f"<title>{type(cause).__name__}: {html.escape(str(cause))}\n</title>", 500
 
@@ -47,27 +46,27 @@ def describe(error):
 QUEUES = "/_localaws/queues"
 PASS_DELAYS = "/_localaws/pass-delays"
 
-# Held where messages come, move to a dead-letter queue or go, so that whoever looks at all queues finds each message
-# in one of them. moto itself would lose a message that comes while another one is deleted.
-MOVING = threading.RLock()
+# Held while a message is added, moved to a dead-letter queue or deleted, so that a reader of all queues finds each
+# message in one of them. Without it, moto loses a message that is added while another one is deleted.
+QUEUES_LOCK = threading.RLock()
 
 
-def moving(change):
+def locking(change):
     @functools.wraps(change)
     def locked(*args, **kwargs):
-        with MOVING:
+        with QUEUES_LOCK:
             return change(*args, **kwargs)
 
     return locked
 
 
-def waiting_outside(receive):
-    """Wraps the function with which moto receives messages: it waits without the lock."""
+def waiting_unlocked(receive):
+    """Wraps the function with which moto receives messages, so that it does not hold the lock while it waits."""
 
     def receive_message(backend, queue_name, count, wait_seconds_timeout, *args, **kwargs):
         end = time.monotonic() + wait_seconds_timeout
         while True:
-            with MOVING:
+            with QUEUES_LOCK:
                 messages = receive(backend, queue_name, count, 0, *args, **kwargs)
             left = end - time.monotonic()
             if messages or left <= 0:
@@ -77,9 +76,9 @@ def waiting_outside(receive):
     return receive_message
 
 
-def in_json(put_policy):
-    """Wraps the function with which moto keeps an inline policy of a role: one from a template would be read back as
-    Python writes it, not as JSON."""
+def policy_as_text(put_policy):
+    """Wraps the function with which moto stores an inline policy of a role. moto stores one from a template as a dict,
+    and returns that in Python's syntax instead of JSON."""
 
     def put(role, name, document):
         return put_policy(role, name, document if isinstance(document, str) else json.dumps(document))
@@ -88,8 +87,7 @@ def in_json(put_policy):
 
 
 def keeping_policy(set_attributes):
-    """Wraps the function with which moto sets attributes of a queue: it forgets the policy where that is not among
-    them."""
+    """Wraps the function with which moto sets attributes of a queue. moto drops the policy unless it is among them."""
 
     def set_all(queue, attributes, *args, **kwargs):
         return set_attributes(queue, {"Policy": getattr(queue, "policy", None)} | attributes, *args, **kwargs)
@@ -97,23 +95,23 @@ def keeping_policy(set_attributes):
     return set_all
 
 
-# The subscription that is sent to by this thread.
-SENDING = threading.local()
+# The subscription to which this thread delivers a message.
+DELIVERING = threading.local()
 
 
-def sending(publish):
+def noting_subscription(publish):
     def noted(subscription, *args, **kwargs):
-        SENDING.subscription = subscription
+        DELIVERING.subscription = subscription
         try:
             return publish(subscription, *args, **kwargs)
         finally:
-            SENDING.subscription = None
+            DELIVERING.subscription = None
 
     return noted
 
 
-def permitted(send, delivery_url):
-    """Wraps the function with which moto sends to queues: what the queue's policy does not let a topic send goes to the
+def following_queue_policy(send, delivery_url):
+    """Wraps the function with which moto sends to queues. If the queue's policy denies a topic, the message goes to the
     dead-letter queue of the subscription, or is lost, as on AWS."""
 
     def may(topic, queue):
@@ -124,7 +122,7 @@ def permitted(send, delivery_url):
         return True
 
     def send_message(backend, queue_name, *args, **kwargs):
-        subscription = getattr(SENDING, "subscription", None)
+        subscription = getattr(DELIVERING, "subscription", None)
         if subscription is not None and not may(subscription.topic_arn, subscription.endpoint):
             redrive = json.loads(subscription.attributes.get("RedrivePolicy") or "{}")
             dead_letters = redrive.get("deadLetterTargetArn")
@@ -136,8 +134,9 @@ def permitted(send, delivery_url):
     return send_message
 
 
-def with_text(create):
-    """Wraps the function with which moto makes a KMS key: the policy of one from a template could not be read back."""
+def key_policy_as_text(create):
+    """Wraps the function with which moto creates a KMS key. moto stores the policy of one from a template as a dict,
+    which GetKeyPolicy cannot return."""
 
     def create_key(backend, policy, *args, **kwargs):
         return create(backend, json.dumps(policy) if isinstance(policy, dict) else policy, *args, **kwargs)
@@ -145,8 +144,8 @@ def with_text(create):
     return create_key
 
 
-def hiding(change):
-    """Wraps the function with which moto hides a message for a time that its receiver chose."""
+def noting_visibility(change):
+    """Wraps the function with which moto changes a visibility timeout. It marks the messages that their receiver hid."""
 
     def change_message_visibility(backend, queue_name, receipt_handle, visibility_timeout):
         change(backend, queue_name, receipt_handle, visibility_timeout)
@@ -162,9 +161,11 @@ def hidden(message):
     return not message.visible and getattr(message, "hidden_until", 0) == message.visible_at
 
 
-def with_queues(app):
-    """Adds pages with what no API of SQS has: for each queue when its oldest message was sent, in ms, without those
-    that are delayed, and whether a message waits neither delayed nor hidden; and the end of delays."""
+def with_queue_pages(app):
+    """Adds the pages QUEUES and PASS_DELAYS, which no API of SQS offers.
+
+    QUEUES has for each queue the time when its oldest message was sent, in ms, and whether any message is not hidden.
+    Delayed messages do not count."""
 
     def messages_by_queue():
         return {
@@ -194,7 +195,7 @@ def with_queues(app):
         path = environ["PATH_INFO"]
         if path not in (QUEUES, PASS_DELAYS):
             return app(environ, start_response)
-        with MOVING:
+        with QUEUES_LOCK:
             if path == QUEUES:
                 answer = queues()
             else:
@@ -218,20 +219,20 @@ def main():
     stacks.configure()
     changesets.configure()
 
-    Queue.add_message = moving(Queue.add_message)
-    Queue.delete_message = moving(Queue.delete_message)
+    Queue.add_message = locking(Queue.add_message)
+    Queue.delete_message = locking(Queue.delete_message)
     DynamoDBBackend.batch_execute_statement = statements.batch_execute_statement
-    KmsBackend.create_key = with_text(KmsBackend.create_key)
-    Role.put_policy = in_json(Role.put_policy)
+    KmsBackend.create_key = key_policy_as_text(KmsBackend.create_key)
+    Role.put_policy = policy_as_text(Role.put_policy)
     Queue._set_attributes = keeping_policy(Queue._set_attributes)
-    Subscription.publish = sending(Subscription.publish)
-    SQSBackend.send_message = permitted(SQSBackend.send_message, settings["DeliveryURL"])
-    SQSBackend.change_message_visibility = hiding(SQSBackend.change_message_visibility)
-    SQSBackend.receive_message = waiting_outside(SQSBackend.receive_message)
+    Subscription.publish = noting_subscription(Subscription.publish)
+    SQSBackend.send_message = following_queue_policy(SQSBackend.send_message, settings["DeliveryURL"])
+    SQSBackend.change_message_visibility = noting_visibility(SQSBackend.change_message_visibility)
+    SQSBackend.receive_message = waiting_unlocked(SQSBackend.receive_message)
 
     from moto.server import DomainDispatcherApplication, create_backend_app
 
-    # moto lists its own directory and the methods of a class in each request, which takes as long as the rest.
+    # moto lists its own directory and the methods of a class for each request, which doubles the request's time.
     DomainDispatcherApplication.get_backend_for_host = functools.cache(DomainDispatcherApplication.get_backend_for_host)
     responses.method_names_from_class = functools.cache(responses.method_names_from_class)
 
@@ -240,7 +241,7 @@ def main():
         app.register_error_handler(500, describe)
         return app
 
-    app = with_queues(DomainDispatcherApplication(create_app))
+    app = with_queue_pages(DomainDispatcherApplication(create_app))
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=QuietHandler)
     os.environ["MOTO_PORT"] = str(server.port)  # moto calls itself for some services
     print(server.port, flush=True)

@@ -1,10 +1,10 @@
-"""The resources of stacks: those that moto makes, and those that the provider is asked for.
+"""Creates, updates and deletes the resources of stacks, with moto's models or through the provider.
 
 moto skips a resource type that it does not know and still reports the stack as
-complete. Here each type that is not native is asked for at the provider, with its
-properties resolved; the answer's PhysicalResourceId and Data become Ref and
-Fn::GetAtt, and a refusal fails the resource. The provider also hears of the resources
-that moto makes itself, and may refuse them.
+complete. Here each type that is not native is requested from the provider, with
+resolved properties. The answer's PhysicalResourceId and Data become Ref and
+Fn::GetAtt. A refusal fails the resource. The provider is also notified of the
+resources that moto makes itself, and may refuse them.
 """
 
 import functools
@@ -28,7 +28,7 @@ class Settings:
 
 
 class Refused(ValidationError):
-    """A refusal of the provider. It is untouched where nothing was changed before."""
+    """The provider refused a request. untouched says that the resource is as before."""
 
     def __init__(self, reason, untouched):
         super().__init__(message=reason)
@@ -36,7 +36,7 @@ class Refused(ValidationError):
 
 
 def configure(provider_url, native, replacing):
-    # Read before any model of ours exists, so that only moto's own are in it.
+    # Read the map first: it would also have the models that provided() makes.
     Settings.native = {name: model for name, model in parsing.get_model_map().items() if name in native}
     Settings.provider_url = provider_url
     Settings.replacing = replacing
@@ -64,7 +64,7 @@ def provided(resource_type):
     """Makes the model class of a type that the provider knows or refuses."""
 
     class Provided(CloudFormationModel):
-        __module__ = "moto.cloudformation.provided"  # moto files its models by this name
+        __module__ = "moto.cloudformation.provided"  # moto registers a model under the second part
 
         def __init__(self, stack_id, account_id, region, properties):
             self.stack_id = stack_id
@@ -102,7 +102,7 @@ def provided(resource_type):
 
         @classmethod
         def has_cfn_attr(cls, attr):
-            return True  # get_cfn_attribute knows, once the resource exists
+            return True  # get_cfn_attribute checks the name when the resource exists
 
         def get_cfn_attribute(self, name):
             if name not in self.data:
@@ -136,7 +136,7 @@ def provided(resource_type):
 
 
 def without_no_value(value):
-    """Drops what AWS::NoValue leaves, which moto keeps as None in lists."""
+    """Removes each None, which moto puts in the place of AWS::NoValue."""
     if isinstance(value, dict):
         return {key: without_no_value(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):
@@ -148,8 +148,8 @@ def resolved(definition, resources_map):
     return without_no_value(parsing.clean_json(definition.get("Properties") or {}, resources_map))
 
 
-def told(change, logical_id, resource_type, properties, resources_map, **more):
-    """What the provider hears of a resource that moto makes."""
+def notification(change, logical_id, resource_type, properties, resources_map, **more):
+    """Returns the request that notifies the provider of a change to a resource that moto makes."""
     return {
         "Change": change,
         "ResourceType": resource_type,
@@ -163,6 +163,7 @@ def told(change, logical_id, resource_type, properties, resources_map, **more):
 
 
 def check(request):
+    """Asks the provider to accept a change before moto makes it."""
     try:
         ask(request | {"RequestType": "Checked"})
     except Refused as refusal:
@@ -171,6 +172,7 @@ def check(request):
 
 
 def observe(request, resource):
+    """Notifies the provider of a change that moto has made."""
     ask(request | {"RequestType": "Observed", "PhysicalResourceId": physical_id(resource)})
 
 
@@ -179,13 +181,13 @@ def physical_id(resource):
 
 
 def observed(make):
-    """Wraps the function with which moto creates a resource."""
+    """Wraps the function with which moto creates a resource: the provider may refuse a native one, and is notified of it."""
 
     def create(logical_id, resource_json, resources_map, account_id, region_name):
         condition = resource_json.get("Condition")
         if resource_json["Type"] not in Settings.native or condition and not resources_map.lazy_condition_map[condition]:
             return make(logical_id, resource_json, resources_map, account_id, region_name)
-        request = told("Create", logical_id, resource_json["Type"], resolved(resource_json, resources_map), resources_map)
+        request = notification("Create", logical_id, resource_json["Type"], resolved(resource_json, resources_map), resources_map)
         check(request)
         resource = make(logical_id, resource_json, resources_map, account_id, region_name)
         if not physical_id(resource):
@@ -194,7 +196,7 @@ def observed(make):
                 resource_json["Type"], resources_map["AWS::StackName"], logical_id
             )
         if resource_json["Type"] == "AWS::DynamoDB::Table":
-            # moto overlooks the time to live.
+            # moto ignores TimeToLiveSpecification when it creates a table.
             updates.table(resource, {"Properties": request["ResourceProperties"]})
         observe(request, resource)
         return resource
@@ -203,10 +205,10 @@ def observed(make):
 
 
 def update(logical_id, resource, old, new, resources_map):
-    """Brings a resource from the properties old to new and returns what it is then."""
+    """Changes a resource from the properties old to new and returns the updated resource."""
     resource_type = resource.cf_resource_type
     model = parsing.resource_class_from_type(resource_type)
-    request = told("Update", logical_id, resource_type, new, resources_map, OldResourceProperties=old)
+    request = notification("Update", logical_id, resource_type, new, resources_map, OldResourceProperties=old)
     if resource_type in Settings.native:
         check(request)
     change = updates.IN_PLACE.get(resource_type, model.update_from_cloudformation_json)
@@ -225,13 +227,13 @@ def update(logical_id, resource, old, new, resources_map):
 
 def delete(logical_id, resource, properties, resources_map):
     resource_type = resource.cf_resource_type
-    request = told("Delete", logical_id, resource_type, properties, resources_map)
-    told_of = physical_id(resource)
+    request = notification("Delete", logical_id, resource_type, properties, resources_map)
+    deleted_id = physical_id(resource)
     resources_map._delete_resource(resource, {"Type": resource_type, "Properties": properties})
     if resource_type in Settings.native:
-        ask(request | {"RequestType": "Observed", "PhysicalResourceId": told_of})
+        ask(request | {"RequestType": "Observed", "PhysicalResourceId": deleted_id})
 
 
 def replacing(resource_type, changed):
-    """The changed properties for which CloudFormation replaces the resource."""
+    """Returns the changed properties for which CloudFormation replaces the resource."""
     return [name for name in changed if name in Settings.replacing.get(resource_type, ())]

@@ -1,8 +1,9 @@
-"""Stacks that are created, updated and deleted as CloudFormation does.
+"""Creates, updates and deletes stacks as CloudFormation does.
 
-moto deletes before it creates, tells of no resource, and leaves what fails half done.
-Here a deployment goes through the resources in the order of their dependencies, changes
-those whose resolved properties differ, and deletes last. What fails is rolled back.
+moto deletes before it creates, has no events of resources, and leaves a failed
+deployment half done. Here a deployment handles the resources in the order of their
+dependencies, changes those whose resolved properties differ, and deletes last. A
+deployment that fails is rolled back.
 """
 
 import datetime
@@ -18,27 +19,27 @@ import resources
 import templates
 import updates
 
-# An operation that takes longer goes on after its answer. A shorter one is over by then, and nobody needs to poll.
+# A request waits this long for the operation that it started. So callers rarely poll. A longer operation continues.
 ANSWER_AFTER_SECONDS = 30
 
 LOCK = threading.Lock()
 
-# What a stack can be in when it is created or updated.
+# The statuses in which a stack can be created or updated.
 DEPLOYABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS")
 
 
 def event(stack, status, reason=None, resource=None):
     """Adds an event: of a resource, given as (logical id, physical id, type), or of the stack."""
     logical_id, physical_id, resource_type = resource or (stack.name, stack.stack_id, "AWS::CloudFormation::Stack")
-    told = models.Event(stack.stack_id, stack.name, logical_id, physical_id, resource_type, status, reason, None)
+    added = models.Event(stack.stack_id, stack.name, logical_id, physical_id, resource_type, status, reason, None)
     if stack.events:
-        # No two at one millisecond, by which they are ordered.
-        told.timestamp = max(told.timestamp, stack.events[-1].timestamp + datetime.timedelta(milliseconds=1))
-    # By its operation the CDK CLI tells what failed now from what failed before; a rollback is one of its own.
+        # Events are ordered by millisecond, so each has its own.
+        added.timestamp = max(added.timestamp, stack.events[-1].timestamp + datetime.timedelta(milliseconds=1))
+    # The CDK CLI uses the operation ID to ignore failures of earlier operations. A rollback is an operation of its own.
     begins = resource is None and (reason == "User Initiated" or status.endswith("ROLLBACK_IN_PROGRESS"))
-    told.operation_id = told.event_id if begins or not stack.events else stack.events[-1].operation_id
-    told.sendToSns(stack.account_id, stack.region_name, stack.notification_arns)
-    stack.events.append(told)
+    added.operation_id = added.event_id if begins or not stack.events else stack.events[-1].operation_id
+    added.sendToSns(stack.account_id, stack.region_name, stack.notification_arns)
+    stack.events.append(added)
     if resource is None:
         stack.status, stack.stack_status_reason = status, reason
 
@@ -74,14 +75,15 @@ def described(resource, logical_id):
 
 
 class Failed(Exception):
-    """What kept a resource from being brought to what the template says."""
+    """A resource could not be created or updated."""
 
     def __init__(self, verb, logical_id):
         super().__init__(f"The following resource(s) failed to {verb}: [{logical_id}]. ")
 
 
 class Deployment:
-    """Brings a stack to a template with parameters. It raises ValidationError for what CloudFormation refuses at once."""
+    """Deploys a template with parameters to a stack. The constructor raises ValidationError for a template that
+    CloudFormation refuses before it changes the stack."""
 
     def __init__(self, stack, text, given, tags=None, notification_arns=None):
         self.stack, self.text = stack, text
@@ -91,7 +93,7 @@ class Deployment:
         if not isinstance(self.template, dict) or not self.template.get("Resources"):
             raise ValidationError(message="Template format error: At least one Resources member must be defined.")
         if "Transform" in self.template:
-            raise ValidationError(message="the local AWS does not follow Transform in templates: deploy what it makes of yours")
+            raise ValidationError(message="the local AWS does not support Transform in templates: deploy the transformed template")
         templates.check(self.template)
         self.parameters = templates.parameters_of(
             self.template, given, stack.parameters or {}, stack.account_id, stack.region_name
@@ -101,15 +103,15 @@ class Deployment:
         retyped = [
             name
             for name in self.order
-            if (had := self.had(name)) is not None and had.cf_resource_type != self.definition(name)["Type"]
+            if (existing := self.existing(name)) is not None and existing.cf_resource_type != self.definition(name)["Type"]
         ]
         if retyped:
             raise ValidationError(
                 message="Update of resource type is not permitted. "
                 f"The new template modifies resource type of the following resources: [{', '.join(retyped)}]"
             )
-        self.done = []  # (what, logical id, resource before, resource after) in the order of doing
-        self.back = []  # the logical ids and resources to update back
+        self.done = []  # (made or updated, logical id, resource before, resource after), oldest first
+        self.to_restore = []  # (logical id, resource) of the updates that a rollback has to undo
 
     def definition(self, name):
         return self.template["Resources"][name]
@@ -118,21 +120,21 @@ class Deployment:
         condition = self.definition(name).get("Condition")
         return not condition or self.new.lazy_condition_map[condition]
 
-    def had(self, name):
+    def existing(self, name):
         return self.old._parsed_resources.get(name) if name in self.old._resource_json_map else None
 
     def outputs(self):
         return models.OutputMap(self.new, self.template, self.stack.stack_id)
 
     def carry_out(self, verb):
-        """Does it all, verb being CREATE or UPDATE, and returns whether it succeeded."""
+        """Carries out the deployment and returns whether it succeeded. The verb is CREATE or UPDATE."""
         stack = self.stack
         event(stack, f"{verb}_IN_PROGRESS", "User Initiated")
         stack.notification_arns = self.notification_arns
         try:
             for name in self.order:
                 if self.wanted(name):
-                    self.bring(name)
+                    self.deploy(name)
             outputs = self.outputs()
             list(outputs.values())
             exports = self.exports(outputs)
@@ -166,53 +168,53 @@ class Deployment:
                 )
         return found
 
-    def bring(self, name):
-        had = self.had(name)
+    def deploy(self, name):
+        existing = self.existing(name)
         properties = {}
         try:
             properties = resources.resolved(self.definition(name), self.new)
-            changed = [] if had is None else differing(self.old.deployed[name], properties)
-            if had is not None and not resources.replacing(had.cf_resource_type, changed):
-                self.keep(name, had, properties, changed)
+            changed = [] if existing is None else differing(self.old.deployed[name], properties)
+            if existing is not None and not resources.replacing(existing.cf_resource_type, changed):
+                self.update_in_place(name, existing, properties, changed)
                 return
         except Failed:
             raise
         except Exception as error:
-            self.fail("create" if had is None else "update", name, had, error)
-        verb = "create" if had is None else "update"
-        reason = None if had is None else "Requested update requires the creation of a new physical resource; hence creating one."
+            self.fail("create" if existing is None else "update", name, existing, error)
+        verb = "create" if existing is None else "update"
+        reason = None if existing is None else "Requested update requires the creation of a new physical resource; hence creating one."
         status = verb.upper()
-        event(self.stack, f"{status}_IN_PROGRESS", reason, (name, resources.physical_id(had), self.definition(name)["Type"]))
+        event(self.stack, f"{status}_IN_PROGRESS", reason, (name, resources.physical_id(existing), self.definition(name)["Type"]))
         try:
             made = self.new[name]
-            if resources.physical_id(had) and resources.physical_id(made) == resources.physical_id(had):
+            if resources.physical_id(existing) and resources.physical_id(made) == resources.physical_id(existing):
                 raise ValidationError(
                     message="CloudFormation cannot update a stack when a custom-named resource requires replacing. "
-                    f"Rename {resources.physical_id(had)} and update the stack again."
+                    f"Rename {resources.physical_id(existing)} and update the stack again."
                 )
         except Exception as error:
-            self.fail(verb, name, had, error)
+            self.fail(verb, name, existing, error)
         self.new.deployed[name] = properties
-        self.done.append(("made", name, had, made))
+        self.done.append(("made", name, existing, made))
         event(self.stack, f"{status}_COMPLETE", None, described(made, name))
 
-    def keep(self, name, had, properties, changed):
+    def update_in_place(self, name, existing, properties, changed):
         """Updates a resource in place, where its properties changed."""
         if changed:
-            event(self.stack, "UPDATE_IN_PROGRESS", None, described(had, name))
+            event(self.stack, "UPDATE_IN_PROGRESS", None, described(existing, name))
             try:
-                updated = resources.update(name, had, self.old.deployed[name], properties, self.new)
+                updated = resources.update(name, existing, self.old.deployed[name], properties, self.new)
             except Exception as error:
                 if not getattr(error, "untouched", False):
-                    self.done.append(("updated", name, had, had))
-                self.fail("update", name, had, error)
-            self.done.append(("updated", name, had, updated))
+                    self.done.append(("updated", name, existing, existing))
+                self.fail("update", name, existing, error)
+            self.done.append(("updated", name, existing, updated))
             event(self.stack, "UPDATE_COMPLETE", None, described(updated, name))
-            had = updated
-        self.new._parsed_resources[name], self.new.deployed[name] = had, properties
+            existing = updated
+        self.new._parsed_resources[name], self.new.deployed[name] = existing, properties
 
-    def fail(self, verb, name, had, error):
-        resource = (name, resources.physical_id(had), self.definition(name)["Type"])
+    def fail(self, verb, name, existing, error):
+        resource = (name, resources.physical_id(existing), self.definition(name)["Type"])
         event(self.stack, f"{verb.upper()}_FAILED", reason_of(error), resource)
         raise Failed(verb, name) from error
 
@@ -220,7 +222,7 @@ class Deployment:
         stack = self.stack
         status = "ROLLBACK" if verb == "CREATE" else "UPDATE_ROLLBACK"
         event(stack, f"{status}_IN_PROGRESS", f"{reason.strip()} Rollback requested by user." if verb == "CREATE" else reason)
-        self.back = [(name, after) for what, name, _, after in reversed(self.done) if what == "updated"]
+        self.to_restore = [(name, after) for what, name, _, after in reversed(self.done) if what == "updated"]
         self.restore()
         kept = {}
         for what, name, _, after in reversed(self.done):
@@ -229,22 +231,22 @@ class Deployment:
                 if not self.remove(name, after, self.new.deployed[name], retained):
                     kept[name] = after
         if verb == "CREATE":
-            # What could not be deleted is left for DeleteStack.
+            # DeleteStack can still delete the resources whose deletion failed here.
             self.new._resource_json_map = {name: self.definition(name) for name in kept}
             self.new._parsed_resources = {k: v for k, v in self.new._parsed_resources.items() if k not in self.order or k in kept}
             stack.resource_map = self.new
             stack.template, stack.template_dict, stack.parameters = self.text, self.template, self.parameters
-        left, verb = (list(kept), "delete") if verb == "CREATE" else ([name for name, _ in self.back], "update")
-        if left:
-            event(stack, f"{status}_FAILED", f"The following resource(s) failed to {verb}: [{', '.join(left)}]. ")
+        failed, verb = (list(kept), "delete") if verb == "CREATE" else ([name for name, _ in self.to_restore], "update")
+        if failed:
+            event(stack, f"{status}_FAILED", f"The following resource(s) failed to {verb}: [{', '.join(failed)}]. ")
             stack.unfinished = self
         else:
             event(stack, f"{status}_COMPLETE")
 
     def restore(self, skipped=()):
-        """Updates back what was updated, and keeps what fails for another try."""
+        """Undoes the updates. Those that fail stay in to_restore."""
         failed = []
-        for name, now in self.back:
+        for name, now in self.to_restore:
             if name in skipped:
                 event(self.stack, "UPDATE_COMPLETE", "Resource skipped during UpdateRollback", described(now, name))
                 continue
@@ -256,27 +258,27 @@ class Deployment:
             except Exception as error:
                 event(self.stack, "UPDATE_FAILED", reason_of(error), described(now, name))
                 failed.append((name, now))
-        self.back = failed
+        self.to_restore = failed
 
     def continue_rollback(self, skipped):
         event(self.stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
         self.restore(skipped)
-        left = ", ".join(name for name, _ in self.back)
-        if left:
-            event(self.stack, "UPDATE_ROLLBACK_FAILED", f"The following resource(s) failed to update: [{left}]. ")
+        failed = ", ".join(name for name, _ in self.to_restore)
+        if failed:
+            event(self.stack, "UPDATE_ROLLBACK_FAILED", f"The following resource(s) failed to update: [{failed}]. ")
         else:
             event(self.stack, "UPDATE_ROLLBACK_COMPLETE")
 
     def clean_up(self):
         event(self.stack, "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
         for name in reversed(list(self.old.deployed)):
-            had, now = self.had(name), self.new._parsed_resources.get(name)
+            existing, now = self.existing(name), self.new._parsed_resources.get(name)
             replaced = any(what == "made" and done == name for what, done, _, _ in self.done)
-            if had is None or now is not None and not replaced:
+            if existing is None or now is not None and not replaced:
                 continue
             policy = "DeletionPolicy" if now is None else "UpdateReplacePolicy"
             retained = self.old._resource_json_map[name].get(policy, "Delete").startswith("Retain")
-            self.remove(name, had, self.old.deployed[name], retained)
+            self.remove(name, existing, self.old.deployed[name], retained)
 
     def remove(self, name, resource, properties, retained):
         """Deletes a resource and returns whether it is gone from the stack."""
@@ -305,7 +307,7 @@ def delete(stack, retained=()):
     """Deletes a stack with its resources and returns whether it is gone."""
     backend = backend_of(stack)
     event(stack, "DELETE_IN_PROGRESS", "User Initiated")
-    left = []
+    failed = []
     resources_map = stack.resource_map
     for name in reversed(list(getattr(resources_map, "deployed", {}))):
         resource = resources_map._parsed_resources.get(name)
@@ -315,11 +317,11 @@ def delete(stack, retained=()):
         if not remove(
             stack, name, resource, resources_map.deployed[name], name in retained or policy.startswith("Retain"), resources_map
         ):
-            left.append(name)
+            failed.append(name)
             continue
         del resources_map._parsed_resources[name], resources_map.deployed[name]
-    if left:
-        event(stack, "DELETE_FAILED", f"The following resource(s) failed to delete: [{', '.join(left)}]. ")
+    if failed:
+        event(stack, "DELETE_FAILED", f"The following resource(s) failed to delete: [{', '.join(failed)}]. ")
         return False
     for name in [name for name, export in backend.exports.items() if export.exporting_stack_id == stack.stack_id]:
         del backend.exports[name]
@@ -331,14 +333,15 @@ def delete(stack, retained=()):
 
 
 def begin(work, *args):
-    """Carries out an operation, and returns when it is over or takes long."""
+    """Starts an operation and waits for its end, at most ANSWER_AFTER_SECONDS."""
     thread = threading.Thread(target=work, args=args, daemon=True)
     thread.start()
     thread.join(ANSWER_AFTER_SECONDS)
 
 
 def claim(stack, status, executed=None):
-    """Makes sure that one operation at a time works on a stack. Change sets but the executed one are for a stack that is no more."""
+    """Sets the status of a stack, and raises ValidationError if another operation works on it. Deletes all change sets
+    but the executed one: they describe changes to the old stack."""
     with LOCK:
         if stack.status not in DEPLOYABLE:
             raise ValidationError(message=f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated.")
@@ -373,7 +376,7 @@ def new_stack(backend, name, **more):
 
 
 def stack_of(backend, name):
-    """A stack by its name or id, a deleted one by its id only."""
+    """Returns a stack by its name or ID. A deleted one has only its ID."""
     try:
         return backend.get_stack(name)
     except ValidationError:
@@ -381,7 +384,7 @@ def stack_of(backend, name):
 
 
 def create_stack(backend, name, template, parameters, **more):
-    """Stands in for moto's, as nested stacks call it: it returns when the stack is complete."""
+    """Replaces moto's create_stack, which nested stacks call. It returns when the stack is complete."""
     given = {key: templates.as_text(value) for key, value in parameters.items()}
     stack = new_stack(backend, name, **more)
     try:
@@ -414,7 +417,7 @@ def update_nested(original_resource, cloudformation_json, account_id, region_nam
 
 
 def reasons(stack):
-    """Why the resources of a stack failed."""
+    """Returns the reasons for which resources of a stack failed."""
     found = [f"{e.logical_resource_id}: {e.resource_status_reason}" for e in stack.events if e.resource_status.endswith("_FAILED")]
     return "; ".join(found) or stack.stack_status_reason
 
@@ -423,7 +426,7 @@ def configure():
     updates.IN_PLACE["AWS::CloudFormation::Stack"] = update_nested
     CloudFormationBackend.create_stack, CloudFormationBackend.delete_stack = create_stack, delete_stack
     Stack.parameter_list = property(lambda s: templates.parameter_list(s.template_dict, s.parameters, s.resource_map))
-    # moto makes what is not there as soon as somebody asks.
+    # moto's own property would create the resources that do not exist.
     Stack.stack_resources = property(
         lambda stack: [
             stack.resource_map._parsed_resources[name]

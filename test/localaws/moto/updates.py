@@ -1,4 +1,4 @@
-"""Updates in place of the types that moto updates in part, by deletion, or not at all."""
+"""Updates in place the resource types that moto updates only in part, by deletion, or not at all."""
 
 import json
 
@@ -8,10 +8,10 @@ from moto.utilities.utils import get_partition
 
 def queue(original_resource, cloudformation_json, **_):
     wanted = cloudformation_json["Properties"]
-    known = {"DelaySeconds": 0, "KmsDataKeyReusePeriodSeconds": 300, "KmsMasterKeyId": None, "MaximumMessageSize": 1 << 20}
-    known |= {"MessageRetentionPeriod": 4 * 86400, "ReceiveMessageWaitTimeSeconds": 0, "VisibilityTimeout": 30}
-    known |= {"ContentBasedDeduplication": "false", "SqsManagedSseEnabled": True, "RedrivePolicy": {}}
-    attributes = {name: wanted.get(name, default) for name, default in known.items()}
+    defaults = {"DelaySeconds": 0, "KmsDataKeyReusePeriodSeconds": 300, "KmsMasterKeyId": None, "MaximumMessageSize": 1 << 20}
+    defaults |= {"MessageRetentionPeriod": 4 * 86400, "ReceiveMessageWaitTimeSeconds": 0, "VisibilityTimeout": 30}
+    defaults |= {"ContentBasedDeduplication": "false", "SqsManagedSseEnabled": True, "RedrivePolicy": {}}
+    attributes = {name: wanted.get(name, default) for name, default in defaults.items()}
     original_resource._set_attributes(attributes)
     original_resource.tags = {tag["Key"]: tag["Value"] for tag in wanted.get("Tags", [])}
     return original_resource
@@ -30,7 +30,7 @@ def role(original_resource, cloudformation_json, account_id, region_name, **_):
         backend.detach_role_policy(arn, name)
     for arn in set(wanted.get("ManagedPolicyArns", [])) - attached:
         backend.attach_role_policy(arn, name)
-    # Policies of AWS::IAM::Policy are the role's too, and stay.
+    # The role also lists the policies of AWS::IAM::Policy resources. They stay.
     of_others = {policy.policy_name for policy in backend.inline_policies.values() if name in (policy.role_names or [])}
     for policy_name in set(original_resource.policies) - of_others:
         original_resource.delete_policy(policy_name)
@@ -80,7 +80,7 @@ def text(document):
     return document if isinstance(document, str) else json.dumps(document)
 
 
-# How to update a resource, with the arguments of moto's own functions for that.
+# The update function of each type. It gets the arguments of moto's update_from_cloudformation_json.
 IN_PLACE = {
     "AWS::DynamoDB::Table": table,
     "AWS::IAM::Role": role,
