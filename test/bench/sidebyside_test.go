@@ -16,14 +16,14 @@ import (
 	"github.com/defenderhub/defenderhub/test/bench/awsstub"
 )
 
-// earlier is the commit before the ledger was read and written in batches, and before states were
-// left in it.
+// earlier is the last commit whose forwarder reads and writes the ledger one item at a time, and
+// leaves no states in it for another function to import.
 const earlier = "8a3e870"
 
 // TestOldAndNewFunctionShareATable runs the executable of an earlier commit beside today's, as in
-// the minutes of a deployment and of a rollback. Both forward alerts of Detect, which both read
-// alike, through one table and to one Security Hub, which throttles half of the calls. Messages
-// are duplicated, and functions are killed between two calls.
+// the minutes of a deployment and of a rollback. Both forward alerts of Detect through one table
+// to one Security Hub, which throttles half of the calls. Messages are duplicated, and functions
+// are killed between two calls.
 func TestOldAndNewFunctionShareATable(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -57,7 +57,7 @@ func TestOldAndNewFunctionShareATable(t *testing.T) {
 	}
 }
 
-// shared is what all functions of a test share.
+// shared is the state that all functions of a test share.
 type shared struct {
 	t     *testing.T
 	bench *bench
@@ -67,7 +67,7 @@ type shared struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	queue  []*queued
-	// last is the time of the newest message, want the state that each finding's newest has.
+	// last is the time of the newest message. want is the newest state of each finding.
 	last    time.Time
 	want    map[string]string
 	crashes int
@@ -87,7 +87,7 @@ const (
 	sharedTimeout = 10 * time.Second
 )
 
-// chance is true with a probability.
+// chance returns true with probability p.
 func (s *shared) chance(p float64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,7 +122,8 @@ func (s *shared) add(thing int) *queued {
 	return m
 }
 
-// serve lets functions handle messages, while Security Hub throttles half of the calls.
+// serve sends n alerts and lets one function for each path handle them, while Security Hub
+// throttles half of the calls.
 func (s *shared) serve(n int, paths ...string) {
 	s.t.Helper()
 	s.send(n)
@@ -133,7 +134,7 @@ func (s *shared) serve(n int, paths ...string) {
 	for i, path := range paths {
 		all.Go(func() {
 			f := s.start(path)
-			defer func() { f.stop() }()
+			defer f.stop()
 			for {
 				batch := s.receive()
 				switch {
@@ -152,8 +153,9 @@ func (s *shared) serve(n int, paths ...string) {
 	all.Wait()
 }
 
-// leave lets one of today's functions drain the backlog, and another leave its states to it, while
-// Security Hub throttles all calls. Then the first is killed, as when its version is replaced.
+// leave runs two of today's functions while Security Hub throttles all calls. The first drains the
+// backlog, so the second leaves its states to the first. Then the first is killed, as when its
+// version is replaced.
 func (s *shared) leave(path string) {
 	s.t.Helper()
 	s.hub.Throttle(func() bool { return true })
@@ -168,7 +170,7 @@ func (s *shared) leave(path string) {
 	s.queue = nil
 	drains.server.Timeout = 10 * time.Minute
 	var ended chan struct{}
-	for imports := 0; imports < 2; { // it drains from its first throttled call on
+	for imports := 0; imports < 2; { // its second call shows that it drains
 		ended = make(chan struct{})
 		go func() {
 			defer close(ended)
@@ -180,14 +182,14 @@ func (s *shared) leave(path string) {
 			imports += calls["POST /findings/import"]
 			select {
 			case <-ended:
-				over = true // for a while, a function that was killed is believed to drain
+				over = true // it left its states to a killed function, which counts as draining for a while
 			case <-time.After(10 * time.Millisecond):
 			}
 		}
 	}
 	leaves.handle(rest, 1)
 	if len(s.queue) > 0 {
-		s.t.Errorf("%d messages are returned to the queue, but their states should be left", len(s.queue))
+		s.t.Errorf("%d messages are back in the queue, want their states left in the table", len(s.queue))
 	}
 	s.left = len(s.table.Pending())
 	if s.left == 0 {
@@ -198,7 +200,7 @@ func (s *shared) leave(path string) {
 	drains.stop()
 }
 
-// wait waits for messages that another function returns. It reports whether any may.
+// wait waits until another function returns messages to the queue, and reports whether one did.
 func (s *shared) wait(busy *int) bool {
 	s.mu.Lock()
 	*busy--
@@ -283,8 +285,8 @@ func (f *served) crashSoon() {
 	}()
 }
 
-// handle passes a batch to the function. The messages that it returns, or all if it was killed,
-// are in the queue again.
+// handle passes a batch to the function, and returns to the queue the messages that failed, or
+// all if the function was killed.
 func (f *served) handle(batch []*queued, number int) {
 	var records []any
 	for _, m := range batch {
@@ -323,7 +325,7 @@ func (s *shared) settle(path string) {
 	for hour := range 3 {
 		at := time.Now().Add(time.Duration(2+hour) * time.Hour)
 		if answer, err := f.server.Invoke(contract.RefreshRequest(at.UTC().Format(time.RFC3339)), f.process.ended); err != nil {
-			s.t.Fatalf("the schedule failed: %v %s %s", err, answer, &f.process.output)
+			s.t.Fatalf("the scheduled run failed: %v\nanswer %s\noutput %s", err, answer, &f.process.output)
 		}
 	}
 	if pending := s.table.Pending(); len(pending) > 0 {

@@ -18,7 +18,7 @@ import (
 	registry "github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 )
 
-// refusing is a provider of CloudFormation that does not create some resources.
+// refusing is a provider of CloudFormation that refuses to create some resources.
 type refusing struct {
 	registry.Provider
 	refuse func(registry.Request) error
@@ -31,13 +31,13 @@ func (p refusing) Create(ctx context.Context, r registry.Request) (registry.Reso
 	return p.Provider.Create(ctx, r)
 }
 
-// refusal is what CloudFormation says, in AWS's words.
+// refusal is the reason that CloudFormation reports, in AWS's words.
 type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-// refuse has resources of a type refused, as AWS refuses them in a state of the account that the
-// local AWS does not have.
+// refuse makes CloudFormation refuse to create resources of a type, as AWS does in states of an
+// account that the local AWS does not have.
 func (w world) refuse(kind string, refuse func(registry.Request) error) {
 	w.Helper()
 	p, err := w.cloud.Resources.Provider(kind)
@@ -45,8 +45,8 @@ func (w world) refuse(kind string, refuse func(registry.Request) error) {
 	w.cloud.Resources.Register(kind, refusing{p, refuse})
 }
 
-// fails checks that doctor names a conflict, that it is what CloudFormation says, and removes the
-// stack.
+// fails checks that doctor names a conflict, and that the deployment fails with this reason. Then
+// it removes the stack.
 func (w world) fails(dir, check, text, fix, reason string) {
 	w.Helper()
 	rows, _ := doctor(w.T, w.cloud, "--template", dir)
@@ -55,12 +55,12 @@ func (w world) fails(dir, check, text, fix, reason string) {
 	remove(w.T, w.cloud)
 }
 
-// succeeds checks that doctor finds nothing to do, that the deployment succeeds, and removes the
-// stack.
+// succeeds checks that doctor finds nothing to fix, and that the deployment succeeds. Then it
+// removes the stack.
 func (w world) succeeds(dir string) {
 	w.Helper()
 	if rows, status := doctor(w.T, w.cloud, "--template", dir); status != 0 {
-		w.Errorf("status %d:\n%s", status, show(rows))
+		w.Errorf("doctor has status %d, want 0:\n%s", status, show(rows))
 	}
 	if reasons := deploy(w.T, w.cloud, dir); reasons != nil {
 		w.Errorf("the deployment fails: %q", reasons)
@@ -79,8 +79,8 @@ func each(t *testing.T, dir, kind string, change func(map[string]any)) string {
 	})
 }
 
-// TestConflictsOfTemplates are conflicts that only an aspect or a pinned environment makes. The
-// template as the construct writes it has none of them.
+// TestConflictsOfTemplates has conflicts that only an aspect or a pinned environment creates. The
+// construct's own template has none of them.
 func TestConflictsOfTemplates(t *testing.T) {
 	w := newWorld(t)
 	// A small quota of concurrent executions: CloudFormation refuses each reservation.
@@ -91,7 +91,7 @@ func TestConflictsOfTemplates(t *testing.T) {
 		}
 		return nil
 	}
-	// AWS IoT refuses a rule whose role is too young. Here a role is that until it has its policy.
+	// AWS IoT refuses a rule whose role was just created. Here it does so until the role has its policy.
 	const young = "AWS IoT (iot.amazonaws.com) is unable to assume role (sts:AssumeRole) on resource: R. If the role was just created or updated, please try again in a few seconds."
 	w.refuse("AWS::IoT::TopicRule", func(r registry.Request) error {
 		if !slices.ContainsFunc(w.cloud.Resources.Deployed("AWS::IAM::Policy"), func(d registry.Deployed) bool { return strings.HasPrefix(d.LogicalID, "HubRules") }) {
@@ -141,7 +141,7 @@ func TestConflictsOfTemplates(t *testing.T) {
 	want(t, rows, "fix", "bootstrap", "there is no stack Other", "make bootstrap")
 }
 
-// TestNamesInUse: another stack has all the names that the template gives.
+// TestNamesInUse deploys templates with names that other resources already have.
 func TestNamesInUse(t *testing.T) {
 	w := newWorld(t)
 	w.must(cloudformation.NewFromConfig(w.cloud.Config()).CreateStack(t.Context(), &cloudformation.CreateStackInput{StackName: aws.String("Other"), TemplateBody: aws.String(`{"Resources":{
@@ -189,7 +189,7 @@ func TestNamesInUse(t *testing.T) {
 	w.succeeds(template("", "", "own", "other-topics", "temperature"))
 }
 
-// TestDetectIsClosed is an account that may not use Detect.
+// TestDetectIsClosed has an account that may not use Detect.
 func TestDetectIsClosed(t *testing.T) {
 	w := newWorld(t)
 	native := assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) {
@@ -198,12 +198,12 @@ func TestDetectIsClosed(t *testing.T) {
 	rows, status := doctor(t, w.cloud, "--template", native)
 	want(t, rows, "unknown", "detect", "is not known", "doctor --try")
 	if status != 2 {
-		t.Errorf("status %d", status)
+		t.Errorf("status %d, want 2", status)
 	}
 	rows, status = doctor(t, w.cloud, "--template", native, "--try", "--yes")
 	want(t, rows, "ok", "detect", "was created and deleted", "")
 	if profiles, err := w.iot.ListSecurityProfiles(t.Context(), &iot.ListSecurityProfilesInput{}); err != nil || len(profiles.SecurityProfileIdentifiers) > 0 || status != 0 {
-		t.Errorf("left %v, error %v, status %d", profiles.SecurityProfileIdentifiers, err, status)
+		t.Errorf("doctor --try left %v, error %v, status %d", profiles.SecurityProfileIdentifiers, err, status)
 	}
 	w.cloud.Detect.Closed = true
 	w.refuse("AWS::IoT::SecurityProfile", func(registry.Request) error { return refusal("closed (unverified words)") })
@@ -217,8 +217,8 @@ func TestDetectIsClosed(t *testing.T) {
 	w.succeeds(assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) { p.Detect = selfManaged("") }))
 }
 
-// TestCentralConfiguration is a member account that cannot turn Security Hub on: its administrator
-// does.
+// TestCentralConfiguration has a member account that cannot turn Security Hub on, because its
+// administrator does.
 func TestCentralConfiguration(t *testing.T) {
 	w := newWorld(t)
 	w.must(nil, w.hub.Disable())
@@ -233,17 +233,14 @@ func TestCentralConfiguration(t *testing.T) {
 	w.succeeds(assembly(t, nil, nil))
 }
 
-// TestDeletionWhileOthersAudit deletes a stack with its audit configuration, which the schedule of
-// others needs, and one that keeps it.
+// TestDeletionWhileOthersAudit deletes a stack with its audit configuration, while a scheduled
+// audit of another owner uses it, and after that.
 func TestDeletionWhileOthersAudit(t *testing.T) {
 	w := newWorld(t)
-	template := func(policy awscdk.RemovalPolicy) string {
-		return assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) {
-			p.Audit = &defenderhub.AuditProps{RemovalPolicy: policy}
-			p.Subscriptions = &defenderhub.ProductSubscriptionsProps{RemovalPolicy: awscdk.RemovalPolicy_DESTROY}
-		})
-	}
-	deletes := template(awscdk.RemovalPolicy_DESTROY)
+	deletes := assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) {
+		p.Audit = &defenderhub.AuditProps{RemovalPolicy: awscdk.RemovalPolicy_DESTROY}
+		p.Subscriptions = &defenderhub.ProductSubscriptionsProps{RemovalPolicy: awscdk.RemovalPolicy_DESTROY}
+	})
 	if reasons := deploy(t, w.cloud, deletes); reasons != nil {
 		t.Fatal(reasons)
 	}
@@ -251,7 +248,7 @@ func TestDeletionWhileOthersAudit(t *testing.T) {
 	rows, _ := doctor(t, w.cloud, "--template", deletes)
 	want(t, rows, "note", "audit-schedules", "other scheduled audits use it: theirs", "no Audit.RemovalPolicy: the default keeps it")
 	stacks, name := cloudformation.NewFromConfig(w.cloud.Config()), stackName
-	state := func() string {
+	deleted := func() string {
 		_, err := stacks.DeleteStack(t.Context(), &cloudformation.DeleteStackInput{StackName: &name})
 		all, listed := stacks.ListStacks(t.Context(), &cloudformation.ListStacksInput{})
 		w.must(nil, listed)
@@ -263,11 +260,11 @@ func TestDeletionWhileOthersAudit(t *testing.T) {
 		t.Fatal(err)
 		return ""
 	}
-	if got := state(); got != "DELETE_FAILED" {
-		t.Errorf("the stack is %s", got)
+	if got := deleted(); got != "DELETE_FAILED" {
+		t.Errorf("the stack is in %s, want DELETE_FAILED", got)
 	}
 	w.must(w.iot.DeleteScheduledAudit(t.Context(), &iot.DeleteScheduledAuditInput{ScheduledAuditName: aws.String("theirs")}))
-	if got := state(); got != "DELETE_COMPLETE" {
-		t.Errorf("the stack is %s without other schedules", got)
+	if got := deleted(); got != "DELETE_COMPLETE" {
+		t.Errorf("without other schedules the stack is in %s, want DELETE_COMPLETE", got)
 	}
 }

@@ -27,7 +27,7 @@ import (
 // finding is a row of doctor.
 type finding struct{ Status, Check, Finding, Fix string }
 
-// doctor runs the command and returns the rows that are neither ok nor notes.
+// doctor runs the command and returns all rows and the exit status.
 func doctor(t *testing.T, cloud *localaws.Cloud, args ...string) (rows []finding, status int) {
 	t.Helper()
 	r := run(t, cloud, nil, append([]string{"doctor", "--json"}, args...)...)
@@ -41,7 +41,7 @@ func doctor(t *testing.T, cloud *localaws.Cloud, args ...string) (rows []finding
 	return all, r.status
 }
 
-// want checks that a check has a row with these texts, or none that matters.
+// want requires a row of a check with this status and these texts.
 func want(t *testing.T, rows []finding, status, check, text, fix string) {
 	t.Helper()
 	for _, r := range rows {
@@ -49,7 +49,7 @@ func want(t *testing.T, rows []finding, status, check, text, fix string) {
 			return
 		}
 	}
-	t.Errorf("no row %s of %s has %q and the fix %q:\n%s", status, check, text, fix, show(rows))
+	t.Errorf("no row of %s with status %s has %q and the fix %q:\n%s", check, status, text, fix, show(rows))
 }
 
 func show(rows []finding) string {
@@ -93,7 +93,7 @@ func (w world) must(_ any, err error) {
 	}
 }
 
-// audits configures the account's audits with these checks on, as somebody else.
+// audits configures the account's audits outside the stack, with only these checks enabled.
 func (w world) audits(on ...string) {
 	w.Helper()
 	checks := map[string]iottypes.AuditCheckConfiguration{}
@@ -105,7 +105,7 @@ func (w world) audits(on ...string) {
 	}))
 }
 
-// rule creates a topic rule of somebody else.
+// rule creates a topic rule outside the stack.
 func (w world) rule(name string) {
 	w.Helper()
 	role := "arn:aws:iam::123456789012:role/somebody"
@@ -159,7 +159,7 @@ func TestConflictsAreNamedBeforeTheDeployment(t *testing.T) {
 	}
 	remove(t, w.cloud)
 
-	// The existing configuration enables one check: a schedule of others fails too.
+	// The existing configuration enables only one check, so a schedule with other checks fails too.
 	existing := func(except ...defender.Check) props {
 		return func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) {
 			p.Subscriptions = &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Existing}
@@ -202,7 +202,8 @@ func TestConflictsAreNamedBeforeTheDeployment(t *testing.T) {
 	}
 }
 
-// TestOwnDeploymentDrifts follows a stack that owns the audit configuration.
+// TestOwnDeploymentDrifts deploys a stack that owns the audit configuration, and changes the
+// configuration outside the stack.
 func TestOwnDeploymentDrifts(t *testing.T) {
 	w := newWorld(t)
 	own := func(change func(*defenderhub.AuditProps)) string {
@@ -254,7 +255,7 @@ func TestOwnDeploymentDrifts(t *testing.T) {
 		}
 	}
 
-	// Others change the configuration, and use it.
+	// Another owner changes the configuration, and uses it.
 	var theirs []string
 	for _, c := range defender.Checks() {
 		if c != defender.IntermediateCARevoked {
@@ -282,7 +283,7 @@ func TestOwnDeploymentDrifts(t *testing.T) {
 	rows, _ = doctor(t, w.cloud, "--template", deletes)
 	want(t, rows, "note", "audit-schedules", "other scheduled audits use it: theirs", "Audit.RemovalPolicy")
 
-	// Others delete the configuration: the command that doctor names creates it again.
+	// Another owner deletes the configuration. The command that doctor names creates it again.
 	deleted := func() {
 		w.must(w.iot.DeleteAccountAuditConfiguration(t.Context(), &iot.DeleteAccountAuditConfigurationInput{DeleteScheduledAudits: true}))
 	}
@@ -300,7 +301,7 @@ func TestOwnDeploymentDrifts(t *testing.T) {
 	wantReason(t, deploy(t, w.cloud, changed(200)), "has not been set up or was deleted")
 }
 
-// TestPoliciesOfImportedTopics: topics of others need statements.
+// TestPoliciesOfImportedTopics imports a topic whose policy must let CloudWatch publish.
 func TestPoliciesOfImportedTopics(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
@@ -320,10 +321,10 @@ func TestPoliciesOfImportedTopics(t *testing.T) {
 	policy(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"cloudwatch.amazonaws.com"},"Action":"sns:Publish","Resource":"*"}]}`)
 	rows, _ = doctor(t, w.cloud, "--template", dir)
 	want(t, rows, "ok", "topics", "services may publish", "")
-
 }
 
-// TestManyCertificates: one of 300 certificates, all pages of which are read, is shared.
+// TestManyCertificates has 300 certificates, of which the last one is shared. The command reads
+// all pages.
 func TestManyCertificates(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -343,7 +344,7 @@ func TestManyCertificates(t *testing.T) {
 	rows, status := doctor(t, w.cloud)
 	want(t, rows, "fix", "certificates", "is attached to 2 things: pump-1, pump-2", "its own certificate")
 	if status != 1 {
-		t.Errorf("status %d", status)
+		t.Errorf("status %d, want 1", status)
 	}
 	rows, _ = doctor(t, w.cloud, "--certificates", "299")
 	want(t, rows, "note", "certificates", "more than 299 certificates", "--certificates 2990")

@@ -47,19 +47,19 @@ func TestAllFindingsAreListed(t *testing.T) {
 		t.Fatalf("status %d, %d findings, error %v: %s", r.status, len(rows), err, r.stderr)
 	}
 	if strings.ContainsAny(r.stdout, "\x1b\u202e") || !strings.Contains(rows[0].Title, "\x1b[2J\u202e") {
-		t.Errorf("the title %q", rows[0].Title)
+		t.Errorf("the first title is %q, want its control characters escaped in JSON and kept in the value", rows[0].Title)
 	}
-	// Three calls a second are the quota.
+	// The quota of GetFindings is three calls per second.
 	if calls := len(w.cloud.SecurityHub.Calls("GetFindings")); time.Since(begin) < time.Duration(calls-1)*time.Second/3 {
-		t.Errorf("%d calls of GetFindings in %s", calls, time.Since(begin))
+		t.Errorf("%d calls of GetFindings in %s, want at most three per second", calls, time.Since(begin))
 	}
 	if r := run(t, w.cloud, nil, "findings"); strings.ContainsAny(r.stdout, "\x1b\u202e") || strings.Count(r.stdout, "\n") != all {
-		t.Errorf("%d lines, or hostile text", strings.Count(r.stdout, "\n"))
+		t.Errorf("%d lines, want %d without control characters", strings.Count(r.stdout, "\n"), all)
 	}
 }
 
-// TestProvokedPolicyIsFollowedAndRemoved runs the first experiment of the walk-through, and kills
-// one, whose policy --cleanup removes.
+// TestProvokedPolicyIsFollowedAndRemoved runs the first experiment of the walk-through. A killed
+// run leaves its policy to --cleanup; an interrupted run removes it.
 func TestProvokedPolicyIsFollowedAndRemoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -98,7 +98,7 @@ func TestProvokedPolicyIsFollowedAndRemoved(t *testing.T) {
 	}
 }
 
-// waitFor waits for a state of the cloud.
+// waitFor polls until the cloud has reached a state.
 func waitFor(t *testing.T, reached func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)

@@ -25,7 +25,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iam"
 )
 
-// statement is one of an IAM policy.
+// statement is a statement of an IAM policy.
 type statement struct {
 	Effect           string
 	Action, Resource []string
@@ -45,7 +45,7 @@ func (p policy) without(action string) policy {
 			less.Statement = append(less.Statement, s)
 		}
 	}
-	if less.Statement == nil { // a policy needs a statement; this one allows what nobody needs
+	if less.Statement == nil { // a policy needs a statement; no command uses this action
 		less.Statement = []statement{{"Allow", []string{"sts:GetCallerIdentity"}, []string{"*"}}}
 	}
 	return less
@@ -61,7 +61,7 @@ func (w world) policyOf(command string) policy {
 
 var roles atomic.Int64
 
-// as runs the program in a role with exactly a policy.
+// as runs the program with credentials of a role that has only this policy.
 func (w world) as(p policy, args ...string) result {
 	w.Helper()
 	name := fmt.Sprint("user-", roles.Add(1))
@@ -73,7 +73,7 @@ func (w world) as(p policy, args ...string) result {
 	return run(w.T, w.cloud, &credentials, args...)
 }
 
-// conflicting is an assembly for which every check of doctor asks the account.
+// conflicting returns an assembly for which each check of doctor calls AWS.
 func (w world) conflicting() string {
 	w.Helper()
 	made, err := sns.NewFromConfig(w.cloud.Config()).CreateTopic(w.Context(), &sns.CreateTopicInput{Name: aws.String("alerts")})
@@ -112,8 +112,8 @@ func (w world) queue(logicalID string) *string {
 	return nil
 }
 
-// deadLetters puts two messages into a dead-letter queue of the deployed stack, as the forwarder
-// does.
+// deadLetters puts two messages into the dead-letter queue of the deployed stack, as the forwarder
+// does. It has the signature of needing.before.
 func (w world) deadLetters(string) {
 	w.Helper()
 	letters, from := w.queue("HubForwarderDeadLetters"), w.queue("HubForwarderQueue")
@@ -127,7 +127,8 @@ func (w world) deadLetters(string) {
 	}
 }
 
-// deadLettersFor puts them there if the action is for queues: reading takes seconds.
+// deadLettersFor empties the dead-letter queue, and fills it again for actions of SQS. With an
+// empty queue doctor is seconds faster.
 func (w world) deadLettersFor(action string) {
 	w.Helper()
 	w.must(sqs.NewFromConfig(w.cloud.Config()).PurgeQueue(w.Context(), &sqs.PurgeQueueInput{QueueUrl: w.queue("HubForwarderDeadLetters")}))
@@ -148,7 +149,7 @@ func TestEachActionIsNeeded(t *testing.T) {
 	w.must(nil, err)
 	w.must(w.iot.CreateThing(t.Context(), &iot.CreateThingInput{ThingName: aws.String("pump-1")}))
 	w.must(w.iot.AttachThingPrincipal(t.Context(), &iot.AttachThingPrincipalInput{ThingName: aws.String("pump-1"), Principal: keys.CertificateArn}))
-	onlySource := []string{"--yes", "--source", "device-event"} // the messages of other sources have to be made visible again
+	onlySource := []string{"--yes", "--source", "device-event"} // makes the messages of other sources visible again, which is an action too
 	experiment := func(name, wait string) needing {
 		return needing{"provoke " + name, append([]string{"provoke", name, "--yes", "--wait", wait, "--interval", "1s"}, w.mqtt()...), nil, nil}
 	}
@@ -182,11 +183,11 @@ func TestEachActionIsNeeded(t *testing.T) {
 
 // needing is a command that needs each action of a policy.
 type needing struct {
-	policy string
+	policy string // the arguments of `defenderhub policy`
 	args   []string
-	// part selects the statements of which one action at a time is taken away, nil for all.
+	// part selects the statements whose actions are removed one at a time, nil for all.
 	part func(policy) policy
-	// before is called before each run, with the action that is taken away.
+	// before is called before each run, with the action that is removed.
 	before func(w world, action string)
 }
 
@@ -214,7 +215,7 @@ func (c needing) check(w world) {
 				w.Errorf("without %s: status %d, %s", action, r.status, r.stderr)
 			}
 			if n := strings.Count(r.stdout, `"check"`); doctor && n < 10 {
-				w.Errorf("without %s only %d rows", action, n)
+				w.Errorf("without %s doctor has only %d rows, want at least 10", action, n)
 			}
 		}
 	}

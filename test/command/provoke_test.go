@@ -13,8 +13,8 @@ import (
 	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
 )
 
-// leftovers is what a killed run leaves: a thing with a certificate and an attached policy, and a
-// policy with two versions. What another run left is removed first.
+// leftovers creates the resources that a killed run leaves: a thing with a certificate and an
+// attached policy, and a policy with two versions. It first removes those of other runs.
 func (w world) leftovers() {
 	w.Helper()
 	if r := run(w.T, w.cloud, nil, "provoke", "--cleanup", "--yes"); r.status != 0 {
@@ -34,7 +34,7 @@ func (w world) leftovers() {
 	w.must(w.iot.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: thing, Target: keys.CertificateArn}))
 }
 
-// mqtt are the flags for the MQTT server of the cloud.
+// mqtt returns the flags for the MQTT server of the cloud.
 func (w world) mqtt() []string {
 	w.Helper()
 	_, port, err := net.SplitHostPort(w.cloud.Broker.TLSAddress())
@@ -67,20 +67,15 @@ func TestProvoke(t *testing.T) {
 	w := newWorld(t)
 	w.must(cloudformation.NewFromConfig(w.cloud.Config()).CreateStack(t.Context(), &cloudformation.CreateStackInput{StackName: aws.String(stackName), TemplateBody: aws.String(
 		`{"Resources":{"Topic":{"Type":"AWS::SNS::Topic"}}}`)}))
-	_, port, err := net.SplitHostPort(w.cloud.Broker.TLSAddress())
-	w.must(nil, err)
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	w.must(nil, os.WriteFile(ca, []byte(w.cloud.IoT.CA().PEM()), 0o600))
-
-	// Nothing imports findings of rules and behaviors here, so these end with a hint.
+	// No forwarder is deployed here, so no finding arrives and each experiment ends with a hint.
 	for name, hint := range map[string]string{"disconnect": "security-disconnect", "message-size": "profile demo", "telnet": "profile starter"} {
-		r := run(t, w.cloud, nil, "provoke", name, "--yes", "--wait", "1s", "--interval", "1s", "--ca-file", ca, "--port", port)
+		r := run(t, w.cloud, nil, append([]string{"provoke", name, "--yes", "--wait", "1s", "--interval", "1s"}, w.mqtt()...)...)
 		if r.status != 1 || !strings.Contains(r.stderr, hint) || !strings.Contains(r.stderr, "removed the certificate") {
 			t.Errorf("%s: status %d, %s%s", name, r.status, r.stdout, r.stderr)
 		}
 	}
 	if left := w.names(); left != "" {
-		t.Errorf("left %s", left)
+		t.Errorf("the experiments left %s", left)
 	}
 	w.leftovers()
 	r := run(t, w.cloud, nil, "provoke", "--cleanup", "--yes")

@@ -13,7 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
 )
 
-// The rules that docs/command.md shows write what `defenderhub replay` reads.
+// The rules that docs/command.md shows write records that `defenderhub replay` reads.
 func TestDocumentedRulesRecordTelemetry(t *testing.T) {
 	page, err := os.ReadFile("../../docs/command.md")
 	if err != nil {
@@ -53,11 +53,11 @@ func TestDocumentedRulesRecordTelemetry(t *testing.T) {
 	for _, r := range records {
 		kinds[r.Kind]++
 		if string(r.Payload) != sent[r.Topic] || r.Time != 1767225600000 || r.Kind != offline.Lifecycle && (r.Client != "pump" || r.ID != "trace "+r.Topic) {
-			t.Errorf("recorded %+v", r)
+			t.Errorf("recorded %+v, want the payload %q and the client, time and trace of the message", r, sent[r.Topic])
 		}
 	}
-	// A report on an own topic is a message as well.
+	// The report has a topic of the fleet's own, so the rule for messages records it too.
 	if kinds[offline.Message] != 2 || kinds[offline.Lifecycle] != 1 || kinds[offline.Report] != 1 {
-		t.Errorf("recorded %v", kinds)
+		t.Errorf("recorded %v, want two messages, a lifecycle event and a report", kinds)
 	}
 }

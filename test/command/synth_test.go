@@ -20,8 +20,8 @@ const stackName = "DefenderHub"
 // synthesis lets one test at a time use the CDK, whose Node.js process serves one call at a time.
 var synthesis sync.Mutex
 
-// assembly is what cdk synth would write for a stack with these props. The functions are
-// prebuilt: no test here runs them.
+// assembly returns a directory with the files that cdk synth writes for a stack with these props.
+// The functions are prebuilt: no test here runs them.
 func assembly(t *testing.T, env *awscdk.Environment, props func(awscdk.Stack, *defenderhub.DefenderHubProps)) string {
 	t.Helper()
 	synthesis.Lock()
@@ -62,7 +62,7 @@ func edit(t *testing.T, dir string, change func(resources map[string]map[string]
 	}
 	change(resources)
 	template["Resources"] = resources
-	// The CLI resolves these.
+	// Only the CDK CLI can resolve these, and deploy does not use it.
 	delete(template, "Rules")
 	delete(template, "Parameters")
 	if text, err = json.Marshal(template); err != nil {
@@ -125,7 +125,7 @@ func deploy(t *testing.T, cloud *localaws.Cloud, dir string) (reasons []string) 
 	return reasons
 }
 
-// remove deletes the stack and what it keeps.
+// remove deletes the stack, without the resources that it retains.
 func remove(t *testing.T, cloud *localaws.Cloud) {
 	t.Helper()
 	name := stackName

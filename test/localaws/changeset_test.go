@@ -15,8 +15,8 @@ import (
 	registry "github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 )
 
-// empty starts a cloud without the CLI's bootstrap stack, for clients of the API.
-func empty(t *testing.T) (*localaws.Cloud, *cloudformation.Client) {
+// startWithoutBootstrap starts a cloud without the CLI's bootstrap stack, for clients of the API.
+func startWithoutBootstrap(t *testing.T) (*localaws.Cloud, *cloudformation.Client) {
 	t.Helper()
 	cloud, err := localaws.Start(t.Context(), localaws.Options{Progress: t.Output()})
 	if err != nil {
@@ -26,6 +26,7 @@ func empty(t *testing.T) (*localaws.Cloud, *cloudformation.Client) {
 	return cloud, cloudformation.NewFromConfig(cloud.Config())
 }
 
+// refused requires an error of the API with a code and a part of its message.
 func refused(t *testing.T, err error, code, message string) {
 	t.Helper()
 	var api smithy.APIError
@@ -35,7 +36,7 @@ func refused(t *testing.T, err error, code, message string) {
 }
 
 func TestChangeSets(t *testing.T) {
-	cloud, stacks := empty(t)
+	cloud, stacks := startWithoutBootstrap(t)
 	ctx := t.Context()
 	template := string(fleet{maxReceiveCount: 5, visibility: 60, sql: "SELECT * FROM 'one'"}.template())
 	create := func(name string, kind types.ChangeSetType, template string, parameters ...types.Parameter) (*types.ChangeSetSummary, error) {
@@ -79,7 +80,7 @@ func TestChangeSets(t *testing.T) {
 	_, err = create("create", types.ChangeSetTypeCreate, strings.Replace(template, `"Ref": "Role"`, `"Ref": "Rolle"`, 1))
 	refused(t, err, "ValidationError", "Unresolved resource dependencies [Rolle]")
 	if all, err := stacks.ListStacks(ctx, &cloudformation.ListStacksInput{}); err != nil || len(all.StackSummaries) != 0 {
-		t.Errorf("refused change sets have left %+v, error %v", all, err)
+		t.Errorf("refused change sets left the stacks %+v, error %v", all, err)
 	}
 
 	made, err := create("create", types.ChangeSetTypeCreate, template, types.Parameter{ParameterKey: aws.String("Site"), ParameterValue: aws.String("south")})
@@ -87,14 +88,14 @@ func TestChangeSets(t *testing.T) {
 		t.Fatalf("made %+v, error %v", made, err)
 	}
 	if status := stackStatus(t, cloud, "Fleet"); status != types.StackStatusReviewInProgress {
-		t.Errorf("the stack is in %s", status)
+		t.Errorf("the stack is in %s, want REVIEW_IN_PROGRESS", status)
 	}
 	if names := queues(t, cloud); len(names) != 0 {
-		t.Errorf("a change set has made queues %v", names)
+		t.Errorf("a change set that was not executed created the queues %v", names)
 	}
 	described, err := describe("create")
 	if err != nil || len(described.Changes) != 5 || described.Changes[0].ResourceChange.Action != types.ChangeActionAdd {
-		t.Errorf("described %+v, error %v", described, err)
+		t.Errorf("described %+v, error %v, want five resources to add", described, err)
 	}
 	_, err = create("create", types.ChangeSetTypeCreate, template)
 	refused(t, err, "AlreadyExistsException", "create")
@@ -104,7 +105,7 @@ func TestChangeSets(t *testing.T) {
 	refused(t, execute("create"), "InvalidChangeSetStatus", "EXECUTE_COMPLETE")
 	stack := describeStack(t, cloud, "Fleet")
 	if stack.StackStatus != types.StackStatusCreateComplete || *stack.StackId != *made.StackId {
-		t.Errorf("stack %+v, want complete, with the id of its change set", stack)
+		t.Errorf("stack %+v, want CREATE_COMPLETE and the stack ID of its change set", stack)
 	}
 	for _, p := range stack.Parameters {
 		if want := map[string]string{"Site": "south", "Secret": "****"}[*p.ParameterKey]; *p.ParameterValue != want {
@@ -115,11 +116,11 @@ func TestChangeSets(t *testing.T) {
 	same, err := create("same", types.ChangeSetTypeUpdate, template, previous("Site"), previous("Secret"))
 	const noChanges = "The submitted information didn't contain changes. Submit different information to create a change set."
 	if err != nil || same.Status != types.ChangeSetStatusFailed || aws.ToString(same.StatusReason) != noChanges {
-		t.Errorf("without changes: %+v, error %v", same, err)
+		t.Errorf("without changes: %+v, error %v, want FAILED with %q", same, err, noChanges)
 	}
 	refused(t, execute("same"), "InvalidChangeSetStatus", "FAILED")
 
-	// The parameter is back at its default, which an output shows.
+	// Site changes back to its default, and with it an output.
 	reset, err := create("reset", types.ChangeSetTypeUpdate, template)
 	if err != nil || reset.Status != types.ChangeSetStatusCreateComplete {
 		t.Errorf("with another value of a parameter: %+v, error %v", reset, err)
@@ -141,9 +142,9 @@ func TestChangeSets(t *testing.T) {
 			}
 		}
 	}
-	// The policy and the rule name the queue.
+	// The policy and the rule refer to the queue.
 	if len(changes) != 3 || changes["Queue"] != types.ReplacementTrue || changes["Send"] != types.ReplacementFalse || changes["Rule"] != types.ReplacementFalse {
-		t.Errorf("changes %v", changes)
+		t.Errorf("changes %v, want Queue replaced, Send and Rule updated in place", changes)
 	}
 	if err := execute("rename"); err != nil {
 		t.Fatal(err)
@@ -161,7 +162,7 @@ func TestChangeSets(t *testing.T) {
 	refused(t, err, "ValidationError", "DisableRollback")
 }
 
-// stubborn is a resource type that cannot be updated halfway, nor brought back.
+// stubborn is a resource type whose updates fail, so that a rollback fails too.
 type stubborn struct{}
 
 func (stubborn) Create(_ context.Context, r registry.Request) (registry.Resource, error) {
@@ -174,8 +175,8 @@ func (stubborn) Update(context.Context, registry.Request) (registry.Resource, er
 
 func (stubborn) Delete(context.Context, registry.Request) error { return nil }
 
-func TestRollbackThatFailsIsNoSuccess(t *testing.T) {
-	cloud, stacks := empty(t)
+func TestRollbackFails(t *testing.T) {
+	cloud, stacks := startWithoutBootstrap(t)
 	cloud.Resources.Register("Custom::Stubborn", stubborn{})
 	template := func(size string) *string {
 		return aws.String(`{"Resources":{"Gate":{"Type":"Custom::Stubborn","Properties":{"Size":"` + size + `"}}}}`)
@@ -188,7 +189,7 @@ func TestRollbackThatFailsIsNoSuccess(t *testing.T) {
 	}
 	stack := describeStack(t, cloud, "Gates")
 	if stack.StackStatus != types.StackStatusUpdateRollbackFailed || !strings.Contains(aws.ToString(stack.StackStatusReason), "failed to update: [Gate]") {
-		t.Errorf("the stack is in %s: %s", stack.StackStatus, aws.ToString(stack.StackStatusReason))
+		t.Errorf("the stack is in %s, want UPDATE_ROLLBACK_FAILED; reason %s", stack.StackStatus, aws.ToString(stack.StackStatusReason))
 	}
 	_, err := stacks.UpdateStack(t.Context(), &cloudformation.UpdateStackInput{StackName: aws.String("Gates"), TemplateBody: template("3")})
 	refused(t, err, "ValidationError", "is in UPDATE_ROLLBACK_FAILED state and can not be updated.")
@@ -201,10 +202,10 @@ func TestRollbackThatFailsIsNoSuccess(t *testing.T) {
 		return stackStatus(t, cloud, "Gates")
 	}
 	if status := resume(); status != types.StackStatusUpdateRollbackFailed {
-		t.Errorf("still broken, the stack is in %s", status)
+		t.Errorf("after a second failed rollback the stack is in %s, want UPDATE_ROLLBACK_FAILED", status)
 	}
 	if status := resume("Gate"); status != types.StackStatusUpdateRollbackComplete {
-		t.Errorf("without what is broken, the stack is in %s", status)
+		t.Errorf("after a rollback that skips Gate the stack is in %s, want UPDATE_ROLLBACK_COMPLETE", status)
 	}
 
 	protect := func(on bool) {
@@ -221,6 +222,6 @@ func TestRollbackThatFailsIsNoSuccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	if left := cloud.Resources.Deployed(""); len(left) != 0 {
-		t.Errorf("%+v are left", left)
+		t.Errorf("the deleted stack left %+v", left)
 	}
 }

@@ -134,23 +134,23 @@ func deploySample(t *testing.T, name string) (context.Context, *localaws.Cloud, 
 
 func TestDeployment(t *testing.T) {
 	ctx, cloud, outputs := deploySample(t, "sample")
-	t.Run("references are AWS's", func(t *testing.T) { checkOutputs(t, outputs) })
+	t.Run("Ref and GetAtt have AWS's values", func(t *testing.T) { checkOutputs(t, outputs) })
 	t.Run("inert resources are listed", func(t *testing.T) {
 		lines := strings.Join(cloud.Inert(), "\n")
 		if !strings.Contains(lines, "AWS::IoT::SecurityProfile") {
-			t.Errorf("the security profile is not in\n%s", lines)
+			t.Errorf("the list of inert resources lacks AWS::IoT::SecurityProfile:\n%s", lines)
 		}
 		for _, works := range []string{"AWS::SNS::Subscription", "AWS::CloudWatch::Alarm", "AWS::Scheduler::Schedule", "AWS::SecurityHub::ProductSubscription"} {
 			if strings.Contains(lines, works) {
-				t.Errorf("%s, which works, is listed:\n%s", works, lines)
+				t.Errorf("the list of inert resources has %s, which works:\n%s", works, lines)
 			}
 		}
 	})
 	t.Run("deployed resources can be read back", func(t *testing.T) { checkServices(t, cloud, outputs) })
-	t.Run("messages reach the function and its failures the dead-letter queue", func(t *testing.T) { checkDelivery(t, ctx, cloud, outputs) })
+	t.Run("messages reach the function, and failed ones the dead-letter queue", func(t *testing.T) { checkDelivery(t, ctx, cloud, outputs) })
 	t.Run("the function can be invoked", func(t *testing.T) { checkInvoke(t, cloud, outputs["FunctionArn"]) })
-	t.Run("what cannot work fails by name", func(t *testing.T) { checkRefusals(t, ctx, cloud, outputs["FunctionArn"]) })
-	t.Run("a role may do what its policies say", func(t *testing.T) { checkPermissions(t, cloud, outputs) })
+	t.Run("unsupported resources are refused", func(t *testing.T) { checkRefusals(t, ctx, cloud, outputs["FunctionArn"]) })
+	t.Run("a role has the permissions of its policies", func(t *testing.T) { checkPermissions(t, cloud, outputs) })
 }
 
 func stackOutputs(t *testing.T, cloud *localaws.Cloud) map[string]string {
@@ -230,8 +230,9 @@ func checkDelivery(t *testing.T, ctx context.Context, cloud *localaws.Cloud, out
 			t.Fatal(err)
 		}
 	}
-	// What fails comes again in the machine's time, and the function may take long for its
-	// first message. Who waits for one already hides it by the time of before.
+	// A failed message is retried after the visibility timeout, by the machine's clock. So make it
+	// short, but not for the first message, which waits for the function's start: the poll that
+	// receives it began before and uses the old timeout.
 	if _, err := queues.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: aws.String(outputs["IngestUrl"]), Attributes: map[string]string{"VisibilityTimeout": "1"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +251,7 @@ func checkDelivery(t *testing.T, ctx context.Context, cloud *localaws.Cloud, out
 	if got := receiveAll(t, queues, outputs["DeadLettersUrl"]); !slices.Equal(got, []string{"fail"}) {
 		t.Errorf("dead letters are %v, want the failed message", got)
 	}
-	// A function that ends or hangs gets a new environment, and the next message through.
+	// A function that exits or hangs gets a new environment for the next message.
 	for queue, body := range map[string]string{"IngestUrl": "panic", "NapsUrl": "sleep"} {
 		send(queue, body)
 		if got := receiveAll(t, queues, outputs["DeadLettersUrl"]); !slices.Equal(got, []string{body}) {
@@ -304,7 +305,7 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud, fun
 			`{"Resources":{"Wait":{"Type":"AWS::CloudFormation::WaitConditionHandle"}}}`,
 			"no provider for resource type AWS::CloudFormation::WaitConditionHandle",
 		},
-		"MadeByTheEmulatorForNothing": {
+		"WithoutEffectInTheEmulator": {
 			`{"Resources":{"Alias":{"Type":"AWS::IoT::RoleAlias","Properties":{"RoleArn":"arn:aws:iam::123456789012:role/r"}}}}`,
 			"no provider for resource type AWS::IoT::RoleAlias",
 		},
@@ -324,15 +325,15 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud, fun
 			`{"Resources":{"Thing":{"Type":"AWS::IoT::Thing"},"Queue":{"Type":"AWS::SQS::Queue","Properties":{"QueueName":{"Fn::GetAtt":["Thing","Colour"]}}}}}`,
 			"Thing (AWS::IoT::Thing) has no attribute Colour",
 		},
-		"AuditConfigurationOfSomebodyElse": {
+		"ExistingAuditConfiguration": {
 			`{"Resources":{"Audit":{"Type":"AWS::IoT::AccountAuditConfiguration","Properties":{"AccountId":"123456789012","RoleArn":"arn:aws:iam::123456789012:role/r","AuditCheckConfigurations":{}}}}}`,
 			"The AccountAuditConfiguration already exists.",
 		},
-		"ParameterOutOfValues": {
+		"ParameterNotInValues": {
 			`{"Parameters":{"P":{"Type":"String","Default":"x","AllowedValues":["a","b"]}},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
 			"Parameter 'P' must be one of AllowedValues",
 		},
-		"ParameterOutOfPattern": {
+		"ParameterAgainstPattern": {
 			`{"Parameters":{"P":{"Type":"String","Default":"x9","AllowedPattern":"[a-z]"}},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
 			"Parameter 'P' must match pattern [a-z]",
 		},
@@ -340,11 +341,11 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud, fun
 			`{"Parameters":{"P":{"Type":"CommaDelimitedList","Default":"ab, abc","MaxLength":2}},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
 			"Parameter 'P' must contain 0 to 2 characters",
 		},
-		"ParameterNoNumber": {
+		"ParameterNotANumber": {
 			`{"Parameters":{"P":{"Type":"Number","Default":"x"}},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
 			"Parameter 'P' must be a number",
 		},
-		"ParameterTooGreat": {
+		"ParameterTooLarge": {
 			`{"Parameters":{"P":{"Type":"Number","Default":11,"MaxValue":10}},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
 			"Parameter 'P' must be a number from any to 10",
 		},
@@ -352,7 +353,7 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud, fun
 			`{"Resources":{"Rule":{"Type":"AWS::Events::Rule","Properties":{"EventPattern":{"source":[{"Fn::Length":["a"]}]}}}}}`,
 			"Rule: the local AWS does not support the function Fn::Length there",
 		},
-		"FunctionNotAlone": {
+		"FunctionWithAnotherKey": {
 			`{"Resources":{"Rule":{"Type":"AWS::Events::Rule","Properties":{"EventPattern":{"source":[{"Ref":"AWS::Region","x":"y"}]}}}}}`,
 			"Rule: Ref must be the only key of its object",
 		},
@@ -374,7 +375,7 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud, fun
 		},
 		"AliasOfACondition": {
 			`{"Conditions":{"A":{"Fn::Equals":["a","a"]},"B":{"Condition":"A"}},"Resources":{"Q":{"Type":"AWS::SQS::Queue"}}}`,
-			"condition B is not one of",
+			"condition B: the local AWS supports only",
 		},
 		"FailingCustomResource": {
 			`{"Resources":{"Greeting":{"Type":"Custom::Greeting","Properties":{"Name":"nobody","ServiceToken":"` + function + `"}}}}`,
@@ -389,10 +390,10 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud, fun
 	}
 }
 
-// TestRefusedStackIsRolledBack corrects a stack and deploys it again, as its user does.
+// TestRefusedStackIsRolledBack corrects a stack whose deployment failed, and deploys it again.
 func TestRefusedStackIsRolledBack(t *testing.T) {
 	ctx, cloud := start(t)
-	if err := cloud.Bootstrap(ctx); err != nil {
+	if err := cloud.Bootstrap(ctx); err != nil { // a second time, as users may
 		t.Fatal(err)
 	}
 	template := func(property string) []byte {
@@ -409,23 +410,23 @@ func TestRefusedStackIsRolledBack(t *testing.T) {
 		return len(list.QueueUrls)
 	}
 	if _, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, "Queues", template("VisibilityTimout"), "")); err == nil || !strings.Contains(err.Error(), "[VisibilityTimout]") {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want an error about [VisibilityTimout]", err)
 	}
 	if status := stackStatus(t, cloud, "Queues"); status != "ROLLBACK_COMPLETE" {
-		t.Errorf("after the refusal the stack is in %s", status)
+		t.Errorf("after the refusal the stack is in %s, want ROLLBACK_COMPLETE", status)
 	}
 	if n := made(); n != 0 {
-		t.Errorf("%d queues are left of the refused stack", n)
+		t.Errorf("the refused stack left %d queues, want 0", n)
 	}
 	if out, err := cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, "Queues", template("VisibilityTimeout"), "")); err != nil {
-		t.Fatalf("the corrected stack: %v\n%s", err, out)
+		t.Fatalf("deploy the corrected stack: %v\n%s", err, out)
 	}
 	if n := made(); n != 2 {
-		t.Errorf("the corrected stack has made %d queues", n)
+		t.Errorf("the corrected stack has %d queues, want 2", n)
 	}
 }
 
-// TestUpdateThatWouldDoNothingIsRefused changes what the emulator never does.
+// TestUpdateThatWouldDoNothingIsRefused changes a property that the emulator ignores in an update.
 func TestUpdateThatWouldDoNothingIsRefused(t *testing.T) {
 	ctx, cloud := start(t)
 	stacks := cloudformation.NewFromConfig(cloud.Config())
@@ -458,8 +459,8 @@ func TestUpdateThatWouldDoNothingIsRefused(t *testing.T) {
 	expires("end")
 }
 
-// TestCallsThatWouldDoNothingAreRefusedByName makes calls that the emulator would take.
-func TestCallsThatWouldDoNothingAreRefusedByName(t *testing.T) {
+// TestCallsThatWouldDoNothingAreRefused makes calls that the emulator would accept without effect.
+func TestCallsThatWouldDoNothingAreRefused(t *testing.T) {
 	ctx, cloud := start(t)
 	topics := sns.NewFromConfig(cloud.Config())
 	topic, err := topics.CreateTopic(ctx, &sns.CreateTopicInput{Name: aws.String("people")})

@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws"
 )
 
-// atOnce runs f for 0 to n-1 side by side.
+// atOnce runs f for 0 to n-1 concurrently.
 func atOnce(n int, f func(i int)) {
 	var all sync.WaitGroup
 	for i := range n {
@@ -25,8 +25,8 @@ func atOnce(n int, f func(i int)) {
 	all.Wait()
 }
 
-// checkConcurrency holds tables and streams to what functions that run side by side
-// rely on: a condition holds when its write happens, and each record stays.
+// checkConcurrency checks the guarantees that concurrent functions rely on: a conditional write is
+// atomic, and a stream loses no record.
 func checkConcurrency(t *testing.T, cloud *localaws.Cloud, stream string) {
 	const writers, rounds = 16, 20
 	tables := dynamodb.NewFromConfig(cloud.Config())

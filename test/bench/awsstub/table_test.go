@@ -32,7 +32,7 @@ func TestConditionsDecide(t *testing.T) {
 		ok   bool
 	}{{put("2", later), false}, {put("1", first), true}, {put("1", first), false}, {put("2", later), true}, {put("2", later), false}} {
 		if _, err := call(t, table, "PutItem", step.body); (err == nil) != step.ok {
-			t.Errorf("%s: %v", step.body, err)
+			t.Errorf("%s: error %v, want success %v", step.body, err, step.ok)
 		}
 	}
 	insert := `{"Statement":"INSERT INTO \"t\" VALUE {'pk': ?, 'sk': ?, 'revision': ?}","Parameters":[{"S":"a"},{"S":%q},{"N":"1"}]}`
@@ -47,7 +47,7 @@ func TestConditionsDecide(t *testing.T) {
 		}
 	}
 	if answer, _ := call(t, table, "GetItem", `{"TableName":"t","Key":{"pk":{"S":"a"},"sk":{"S":"b"}},"ConsistentRead":true}`); !strings.Contains(answer, `"revision":{"N":"3"}`) {
-		t.Errorf("stored %s", answer)
+		t.Errorf("stored %s, want revision 3", answer)
 	}
 }
 
@@ -61,7 +61,7 @@ func TestUnknownRequestsAreRefused(t *testing.T) {
 		"BatchExecuteStatement": `{"Statements":[{"Statement":"UPDATE \"t\" SET \"revision\" = ? WHERE \"pk\" = ?","Parameters":[{"N":"1"},{"S":"a"}]}]}`,
 	} {
 		if answer, err := call(t, &awsstub.Table{}, operation, body); err == nil {
-			t.Errorf("%s %s answered %s", operation, body, answer)
+			t.Errorf("%s %s: got %s, want an error", operation, body, answer)
 		}
 	}
 }
@@ -73,7 +73,7 @@ func TestUnitsAreCharged(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := call(t, table, "PutItem", body); err == nil {
-		t.Fatal("written twice")
+		t.Fatal("the second write of a new item succeeded")
 	}
 	if _, err := call(t, table, "GetItem", `{"TableName":"t","Key":{"pk":{"S":"a"},"sk":{"S":"b"}},"ConsistentRead":true}`); err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ func near(t *testing.T, what string, got, want float64) {
 func TestEveryItemHasAPriceAndASource(t *testing.T) {
 	for i, p := range Prices {
 		if p.Unit == "" || p.Source == "" || p.Per <= 0 || len(p.Tiers) == 0 {
-			t.Fatalf("item %d: %+v", i, p)
+			t.Fatalf("price %d lacks a unit, a source, an amount or a tier: %+v", i, p)
 		}
 		below := 0.0
 		for _, tier := range p.Tiers {
@@ -25,7 +25,7 @@ func TestEveryItemHasAPriceAndASource(t *testing.T) {
 			below = tier.UpTo
 		}
 		if !math.IsInf(below, 1) {
-			t.Errorf("%s: the last tier ends at %v", p.Unit, below)
+			t.Errorf("%s: the last tier ends at %v, want no end", p.Unit, below)
 		}
 	}
 }
@@ -70,7 +70,7 @@ func TestBillByHand(t *testing.T) {
 	} {
 		near(t, row.part, d.SelfManaged(l, SQS).Part(row.part), row.want)
 	}
-	near(t, "a message a receive", d.SelfManaged(l, SQSAtWorst).Part(PartTransport), (86.4*2.1+0.648)*0.40)
+	near(t, "one message per receive", d.SelfManaged(l, SQSAtWorst).Part(PartTransport), (86.4*2.1+0.648)*0.40)
 	near(t, "shards", d.SelfManaged(l, KinesisShards).Part(PartTransport), 720*0.015+86.4*0.014+0.648*0.40)
 	near(t, "on demand", d.SelfManaged(l, KinesisOnDemand).Part(PartTransport), 720*0.04+86.4e6*1024/1e9*(0.08+0.04)+0.648*0.40)
 	near(t, "Detect", Detect(l).Total(), 86.4*5*0.25)
@@ -104,7 +104,7 @@ func TestMessagesThatTheRuleDropsCostTheTrigger(t *testing.T) {
 	bill := Defaults.SelfManaged(l, SQS)
 	near(t, PartTriggered, bill.Part(PartTriggered), 43.2*0.15)
 	if bill.Part(PartActions)+bill.Part(PartReads)+bill.Part(PartWrites) > 0 {
-		t.Errorf("%+v", bill)
+		t.Errorf("messages that the rule drops cost more than the trigger: %+v", bill)
 	}
 }
 
@@ -136,7 +136,7 @@ func TestDeviceReportsCostLessThanDetect(t *testing.T) {
 		l := Load{Devices: devices, Records: 1, RecordBytes: 1000, Datapoints: 5, Work: Work{Reads: 0.52, Writes: 0.1, Calls: 0.1, CPUSeconds: 100e-6, StoredBytes: 10}}
 		for _, transport := range []Transport{SQS, KinesisOnDemand, KinesisShards} {
 			if ours, detect := Defaults.SelfManaged(l, transport).Total(), Detect(l).Total(); ours >= detect {
-				t.Errorf("%v devices, %s: %.2f, Detect %.2f", devices, transport, ours, detect)
+				t.Errorf("%v devices, %s: %.2f, want less than Detect, %.2f", devices, transport, ours, detect)
 			}
 		}
 	}
@@ -152,7 +152,7 @@ func TestLeastReceived(t *testing.T) {
 	l.Datapoints = 6
 	near(t, "much cheaper", d.LeastReceived(l), 1)
 	if l.Datapoints = 1; !math.IsInf(d.LeastReceived(l), 1) {
-		t.Errorf("much more expensive: %v", d.LeastReceived(l))
+		t.Errorf("much more expensive than Detect: %v messages per receive, want no number that suffices", d.LeastReceived(l))
 	}
 }
 

@@ -84,7 +84,7 @@ func TestConstructServesAnotherModule(t *testing.T) {
 		template := readTemplate(t, fromCopy, "assembly-Production/ProductionFleet*.template.json")
 		showsTheProps(t, template)
 		if hash := assetOf(t, template); hash != assetOf(t, readTemplate(t, fromCopy, "Fleet.template.json")) {
-			t.Errorf("asset %s is only in the stage", hash)
+			t.Errorf("the stage's function has asset %s, want that of the stack outside the stage", hash)
 		}
 	})
 }
@@ -117,7 +117,7 @@ func TestSnapshotTestThatTheDocsShow(t *testing.T) {
 	command := exec.Command("go", "test", "-count=1", "-vet=off", ".")
 	command.Dir = app
 	if out, err := command.CombinedOutput(); err == nil || !strings.Contains(string(out), "the template is not that of fleet.json") {
-		t.Errorf("another template passes: %v\n%s", err, out)
+		t.Errorf("the snapshot test passes with another template: %v\n%s", err, out)
 	}
 }
 
@@ -137,7 +137,7 @@ func isForLambda(t *testing.T, executable string) {
 		t.Fatal(err)
 	}
 	if info.Path != construct+"/lambda/forwarder" || info.Main.Path != construct {
-		t.Errorf("%s of module %s", info.Path, info.Main.Path)
+		t.Errorf("built from package %s of module %s, want %s/lambda/forwarder", info.Path, info.Main.Path, construct)
 	}
 	got := map[string]string{}
 	for _, s := range info.Settings {
@@ -154,7 +154,7 @@ func isForLambda(t *testing.T, executable string) {
 func showsTheProps(t *testing.T, tp template) {
 	t.Helper()
 	if functions := tp.of("AWS::Lambda::Function"); len(functions) != 1 || functions[0].Properties["Runtime"] != "provided.al2023" {
-		t.Errorf("functions %v, want one", functions)
+		t.Errorf("functions %v, want one of the runtime provided.al2023", functions)
 	}
 	if audits := tp.of("AWS::IoT::ScheduledAudit"); len(audits) != 1 || audits[0].Properties["DayOfWeek"] != "SUN" {
 		t.Errorf("scheduled audits %v, want one on Sundays", audits)

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-func still(d time.Duration, fault error) func(context.Context) error {
+// lasting returns a task that ends with fault after d.
+func lasting(d time.Duration, fault error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		select {
 		case <-time.After(d):
@@ -28,7 +29,7 @@ func TestRunningTasksArePrintedEveryFiveSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
 		p := preparation{to: &out, began: time.Now()}
-		if err := p.run(t.Context(), []task{{named("compiling"), still(12*time.Second, nil)}, {named("installing"), still(7*time.Second, nil)}}); err != nil {
+		if err := p.run(t.Context(), []task{{named("compiling"), lasting(12*time.Second, nil)}, {named("installing"), lasting(7*time.Second, nil)}}); err != nil {
 			t.Error(err)
 		}
 		if want := "  5.0s  compiling; installing\n 10.0s  compiling\n"; out.String() != want {
@@ -42,9 +43,9 @@ func TestFirstErrorCancelsTheOtherTasks(t *testing.T) {
 		fault := errors.New("npm is missing")
 		p := preparation{to: &strings.Builder{}, began: time.Now()}
 		began := time.Now()
-		err := p.run(t.Context(), []task{{named("a"), still(time.Hour, nil)}, {named("b"), still(time.Second, fault)}})
+		err := p.run(t.Context(), []task{{named("a"), lasting(time.Hour, nil)}, {named("b"), lasting(time.Second, fault)}})
 		if !errors.Is(err, fault) || time.Since(began) != time.Second {
-			t.Errorf("got %v after %s", err, time.Since(began))
+			t.Errorf("got %v after %s, want %v after 1s", err, time.Since(began), fault)
 		}
 	})
 }
@@ -53,8 +54,8 @@ func TestInterruptedPreparationIsAnError(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	p := preparation{to: &strings.Builder{}, began: time.Now()}
-	if err := p.run(ctx, []task{{named("a"), still(time.Hour, nil)}}); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+	if err := p.run(ctx, []task{{named("a"), lasting(time.Hour, nil)}}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
 	}
 }
 
@@ -67,6 +68,6 @@ func TestErrorIncludesTheProgramsOutput(t *testing.T) {
 	var lines []string
 	err := programs{repository: dir}.command(t.Context(), ".", nil, func(line string) { lines = append(lines, line) }, program, "ci")
 	if err == nil || !strings.Contains(err.Error(), "npm ci: exit status 3") || !strings.Contains(err.Error(), "first\nlast") || len(lines) != 2 {
-		t.Errorf("got %v and lines %q", err, lines)
+		t.Errorf("got %v and lines %q, want an error with both lines", err, lines)
 	}
 }

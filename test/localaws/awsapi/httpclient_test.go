@@ -10,20 +10,20 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 )
 
-// sdkBody is like the body of an SDK's request.
+// sdkBody has a WriteTo that returns io.EOF, like the body of an SDK's request.
 type sdkBody struct {
 	*strings.Reader
 	t *testing.T
 }
 
 func (b sdkBody) WriteTo(io.Writer) (int64, error) {
-	b.t.Error("net/http asks for the end of the body by WriteTo")
+	b.t.Error("net/http called WriteTo, which HTTPClient should hide")
 	return 0, io.EOF
 }
 
 func (sdkBody) Close() error { return nil }
 
-func TestEndOfABodyIsNoFailure(t *testing.T) {
+func TestHTTPClientHidesWriteToOfTheBody(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(w, r.Body)
 	}))
@@ -39,6 +39,6 @@ func TestEndOfABodyIsNoFailure(t *testing.T) {
 	}
 	defer response.Body.Close()
 	if got, err := io.ReadAll(response.Body); err != nil || string(got) != "whole" {
-		t.Errorf("got %q, error %v", got, err)
+		t.Errorf("got %q, error %v, want the body that was sent", got, err)
 	}
 }

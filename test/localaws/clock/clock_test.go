@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestStepRunsWhatIsRegisteredOnce(t *testing.T) {
+func TestStepCallsEachHookOnce(t *testing.T) {
 	var c Clock
 	var spans []time.Duration
 	c.OnStep(func(from, to time.Time) { spans = append(spans, to.Sub(from)) })
@@ -19,11 +19,11 @@ func TestStepRunsWhatIsRegisteredOnce(t *testing.T) {
 		t.Errorf("clock moved by %s, want at least 48h", d)
 	}
 	if len(spans) != 1 || spans[0] != 48*time.Hour {
-		t.Errorf("steps seen: %v, want one of 48h", spans)
+		t.Errorf("hooks got the steps %v, want one of 48h", spans)
 	}
 }
 
-func TestTimesOfTheMachineKeepTheirPlace(t *testing.T) {
+func TestEarlierTimesIgnoreLaterSteps(t *testing.T) {
 	var c Clock
 	first := time.Now()
 	c.Step(time.Hour)
@@ -75,7 +75,7 @@ func TestDueTimesOfASchedule(t *testing.T) {
 	}
 }
 
-func TestSchedulesThatCannotBeFollowedAreRefused(t *testing.T) {
+func TestUnsupportedSchedulesAreRefused(t *testing.T) {
 	for _, expression := range []string{"", "at(2026-03-02T00:00:00)", "cron(0 12 ? * 2-3 *)", "rate(0 days)", "rate(2 weeks)", "cron(0 0 L * ? *)", "cron(0 0 * *)", "cron(0 0 1 1 ? 2030)", "cron(0 0 * * * *)", "cron(0 0 ? * ? *)", "cron(0 0 ? * 8 *)", "cron(0 0 ? * 0 *)", "cron(0 0 ? * 1/2 *)", "cron(0 0 ? * 2#1 *)", "at(tomorrow)", "every day"} {
 		if _, err := ParseSchedule(expression); err == nil {
 			t.Errorf("%q: accepted, want an error", expression)
@@ -112,7 +112,7 @@ func TestClockIsSteppedOverHTTP(t *testing.T) {
 		}
 		var answer struct{ Now time.Time }
 		if want == 200 && (json.Unmarshal(w.Body.Bytes(), &answer) != nil || answer.Now.Before(before)) {
-			t.Errorf("%s: %s", request, w.Body)
+			t.Errorf("%s: answer %s, want a time after %s", request, w.Body, before)
 		}
 	}
 	if passed := c.Now().Sub(before); passed < 90*time.Minute || passed > 150*time.Minute {

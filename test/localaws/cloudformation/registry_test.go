@@ -13,7 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/cloudformation"
 )
 
-// provider makes a resource of any type and remembers what it was asked.
+// provider creates resources of any type and records the requests.
 type provider struct {
 	asked []cloudformation.Request
 	err   error
@@ -68,7 +68,7 @@ func TestProviderMakesTheResource(t *testing.T) {
 	}
 	asked := p.asked[0]
 	if asked.StackID != "stack" || asked.PhysicalResourceID != "Stack-Rule-1" || asked.ResourceProperties["RuleName"] != "r" {
-		t.Errorf("the provider was asked %+v", asked)
+		t.Errorf("the provider got the request %+v", asked)
 	}
 	if arn := asked.ARN("iot", "rule/r"); arn != "arn:aws-cn:iot:cn-north-1:123456789012:rule/r" {
 		t.Errorf("ARN %s", arn)
@@ -88,17 +88,17 @@ func TestProviderMakesTheResource(t *testing.T) {
 	}
 }
 
-func TestUnknownTypeIsRefusedByName(t *testing.T) {
+func TestUnknownTypeIsRefused(t *testing.T) {
 	var r cloudformation.Registry
 	r.Register("AWS::IoT::TopicRule", &provider{})
 	for _, unknown := range []string{"AWS::IoT::Widget", "Custom::Thing", "AWS::CloudFormation::WaitCondition"} {
 		got := ask(t, &r, `{"RequestType":"Create","ResourceType":"`+unknown+`","LogicalResourceId":"X"}`)
 		if got.Status != "FAILED" || !strings.Contains(got.Reason, unknown) {
-			t.Errorf("%s: %+v", unknown, got)
+			t.Errorf("%s: got %+v, want FAILED with a reason that names the type", unknown, got)
 		}
 	}
 	if len(r.Deployed("")) != 0 {
-		t.Errorf("deployed %v", r.Deployed(""))
+		t.Errorf("refused resources are deployed: %v", r.Deployed(""))
 	}
 }
 
@@ -116,13 +116,13 @@ func TestEveryCustomTypeHasOneProvider(t *testing.T) {
 	}
 }
 
-func TestRefusalIsTheReason(t *testing.T) {
+func TestReasonIsTheErrorOfTheProvider(t *testing.T) {
 	var r cloudformation.Registry
 	r.Register("AWS::IoT::TopicRule", &provider{err: errors.New("The rule already exists.")})
 	for _, kind := range []string{"Create", "Update", "Delete"} {
 		got := ask(t, &r, `{"RequestType":"`+kind+`","ResourceType":"AWS::IoT::TopicRule"}`)
 		if got.Status != "FAILED" || got.Reason != "The rule already exists." {
-			t.Errorf("%s: %+v", kind, got)
+			t.Errorf("%s: got %+v, want FAILED with the provider's error", kind, got)
 		}
 	}
 	if got := ask(t, &r, `{"RequestType":"Adopt","ResourceType":"AWS::IoT::TopicRule"}`); got.Status != "FAILED" || !strings.Contains(got.Reason, "Adopt") {
@@ -130,7 +130,7 @@ func TestRefusalIsTheReason(t *testing.T) {
 	}
 }
 
-func TestRefusalSaysIfSomethingWasChanged(t *testing.T) {
+func TestRefusalSaysWhetherTheResourceIsUntouched(t *testing.T) {
 	var r cloudformation.Registry
 	p := &provider{}
 	r.Register("AWS::IoT::TopicRule", p)
@@ -138,7 +138,7 @@ func TestRefusalSaysIfSomethingWasChanged(t *testing.T) {
 		p.err = err
 		got := ask(t, &r, `{"RequestType":"Update","ResourceType":"AWS::IoT::TopicRule"}`)
 		if got.Status != "FAILED" || got.Reason != err.Error() || got.Untouched != untouched {
-			t.Errorf("%v: %+v", err, got)
+			t.Errorf("error %v: got %+v, want untouched %v", err, got, untouched)
 		}
 	}
 }
@@ -150,7 +150,7 @@ func TestLaterProviderReplacesTheEarlier(t *testing.T) {
 	r.Register("AWS::IoT::TopicRule", richer)
 	ask(t, &r, `{"RequestType":"Create","ResourceType":"AWS::IoT::TopicRule"}`)
 	if len(plain.asked) != 0 || len(richer.asked) != 1 || !slices.Equal(r.Types(), []string{"AWS::IoT::TopicRule"}) {
-		t.Errorf("asked %d and %d, types %v", len(plain.asked), len(richer.asked), r.Types())
+		t.Errorf("the first provider got %d requests, the second %d, types %v; want 0, 1 and one type", len(plain.asked), len(richer.asked), r.Types())
 	}
 }
 
@@ -172,7 +172,7 @@ func TestResourcesOfTheEmulatorAreObserved(t *testing.T) {
 	}
 }
 
-func TestResourcesOfTheEmulatorAreCheckedBeforeTheyAreMade(t *testing.T) {
+func TestResourcesOfTheEmulatorAreCheckedBeforehand(t *testing.T) {
 	var r cloudformation.Registry
 	r.Check = func(req cloudformation.Request) error {
 		if req.ResourceProperties["Timout"] != nil {
@@ -190,14 +190,14 @@ func TestResourcesOfTheEmulatorAreCheckedBeforeTheyAreMade(t *testing.T) {
 		}
 	}
 	if all := r.Deployed(""); len(all) != 0 {
-		t.Errorf("a check has made %+v", all)
+		t.Errorf("a check deployed %+v", all)
 	}
 }
 
-func TestGarbageIsABadRequest(t *testing.T) {
+func TestInvalidJSONIsABadRequest(t *testing.T) {
 	w := httptest.NewRecorder()
 	new(cloudformation.Registry).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{")))
 	if w.Code != http.StatusBadRequest {
-		t.Errorf("status %d", w.Code)
+		t.Errorf("status %d, want 400", w.Code)
 	}
 }

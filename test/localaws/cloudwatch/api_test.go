@@ -24,11 +24,11 @@ func TestAlarmsAreChangedByStacksAndMetricsOnly(t *testing.T) {
 		{"/service/GraniteServiceVersion20100801/operation/SetAlarmState", "", "\xa1"},
 	} {
 		if code, body := ask(tc[0], tc[1], tc[2]); code != http.StatusNotImplemented || !strings.Contains(body, "SetAlarmState") {
-			t.Errorf("%v: %d %s", tc, code, body)
+			t.Errorf("%v: got %d %s, want 501 and the operation", tc, code, body)
 		}
 	}
 	if code, body := ask("/", "", "Action=PutMetricData"); code != http.StatusNotImplemented || !strings.Contains(body, "PutMetricData") {
-		t.Errorf("a metric of a user's: %d %s", code, body)
+		t.Errorf("PutMetricData: got %d %s, want 501 and the operation", code, body)
 	}
 	for _, body := range []string{"Action=DescribeAlarms", "Action=ListMetrics", ""} {
 		ask("/", "", body)

@@ -27,7 +27,7 @@ func decode(t *testing.T, text string) map[string]any {
 	return p
 }
 
-// history reads oldest first: X breaches, 0 does not, - is missing.
+// history parses datapoints, oldest first: X breaches, 0 does not, - is missing.
 func history(text string) []datapoint {
 	points := make([]datapoint, len(text))
 	for i, c := range text {
@@ -45,9 +45,9 @@ func history(text string) []datapoint {
 func TestMissingDataIsTreatedAsCloudWatchDoes(t *testing.T) {
 	const retained = State("retained")
 	for _, tc := range []struct {
-		toAlarm                                 int
-		history                                 string
-		missing, ignored, breaching, notReaches State
+		toAlarm                                   int
+		history                                   string
+		missing, ignored, breaching, notBreaching State
 	}{
 		{3, "0-X-X", OK, OK, OK, OK},
 		{3, "0----", OK, OK, OK, OK},
@@ -60,7 +60,7 @@ func TestMissingDataIsTreatedAsCloudWatchDoes(t *testing.T) {
 		{2, "----0", OK, OK, InAlarm, OK},
 		{2, "---X-", InAlarm, retained, InAlarm, OK},
 	} {
-		for treatment, want := range map[string]State{"missing": tc.missing, "": tc.missing, "ignore": tc.ignored, "breaching": tc.breaching, "notBreaching": tc.notReaches} {
+		for treatment, want := range map[string]State{"missing": tc.missing, "": tc.missing, "ignore": tc.ignored, "breaching": tc.breaching, "notBreaching": tc.notBreaching} {
 			a := Alarm{operator: "GreaterThanThreshold", periods: 3, toAlarm: tc.toAlarm, missing: treatment}
 			if got := a.judge(history(tc.history), retained); got != want {
 				t.Errorf("%d of 3, %s, missing data %q: %s, want %s", tc.toAlarm, tc.history, treatment, got, want)
@@ -86,7 +86,7 @@ func TestAlarmFollowsItsMetricAtTheEndOfEachPeriod(t *testing.T) {
 	}
 	changes := e.Advance([]Alarm{a}, noon.Add(4*time.Minute), noon.Add(time.Hour))
 	if len(changes) != 2 {
-		t.Fatalf("changes %+v", changes)
+		t.Fatalf("changes %+v, want two", changes)
 	}
 	for i, want := range []struct {
 		from, to State
@@ -95,11 +95,11 @@ func TestAlarmFollowsItsMetricAtTheEndOfEachPeriod(t *testing.T) {
 	}{{InsufficientData, InAlarm, noon.Add(5 * time.Minute), "people"}, {InAlarm, OK, noon.Add(10 * time.Minute), "calm"}} {
 		c := changes[i]
 		if c.From != want.from || c.To != want.to || !c.At.Equal(want.at) || !strings.HasSuffix(c.Alarm.Actions(c.To)[0], want.topic) || c.Reason == "" {
-			t.Errorf("change %d: %s to %s at %s because %s", i, c.From, c.To, c.At, c.Reason)
+			t.Errorf("change %d: %s to %s at %s because %q, want %+v", i, c.From, c.To, c.At, c.Reason, want)
 		}
 	}
 	if changes := e.Advance([]Alarm{a}, noon.Add(time.Hour), noon.Add(2*time.Hour)); len(changes) != 0 {
-		t.Errorf("it changes without a cause: %+v", changes)
+		t.Errorf("changes without new values: %+v", changes)
 	}
 	e.Advance(nil, noon, noon)
 	if changes := e.Advance([]Alarm{a}, noon.Add(2*time.Hour), noon.Add(3*time.Hour)); len(changes) != 1 || changes[0].From != InsufficientData {
@@ -127,7 +127,7 @@ func TestNotificationDescribesTheChange(t *testing.T) {
 func TestDisabledActionsAreNotTaken(t *testing.T) {
 	a := parse(t, strings.Replace(sumAlarm, "{", `{"ActionsEnabled": "false", `, 1))
 	if got := a.Actions(InAlarm); got != nil {
-		t.Errorf("actions %v", got)
+		t.Errorf("actions %v, want none", got)
 	}
 }
 
@@ -147,11 +147,11 @@ func TestFailuresOfFunctionsAreJudged(t *testing.T) {
 	e.Store.Put(FunctionMetric(AsyncEventsDropped, "f"), from.Add(time.Minute), 7)
 	changes := e.Advance([]Alarm{a}, from, from.Add(5*time.Minute))
 	if len(changes) != 1 || changes[0].To != InAlarm || !strings.Contains(changes[0].Reason, "[2]") {
-		t.Errorf("changes %+v", changes)
+		t.Errorf("changes %+v, want one to ALARM by the sum 2", changes)
 	}
 }
 
-func TestAlarmsThatCannotBeJudgedSayWhy(t *testing.T) {
+func TestUnsupportedAlarmsAreRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ old, new, want string }{
 		"metric of a service": {`"Namespace": "Fleet"`, `"Namespace": "AWS/Lambda"`, "Failed of AWS/Lambda is not measured"},
 		"operator":            {"GreaterThanThreshold", "GreaterThanUpperThreshold", "GreaterThanUpperThreshold"},
@@ -181,13 +181,13 @@ func TestAlarmOnTheOldestMessageOfQueues(t *testing.T) {
 		{"Id": "y", "ReturnData": false, "MetricStat": {"Period": 300, "Stat": "Maximum", "Metric": {"Namespace": "AWS/SQS", "MetricName": "ApproximateAgeOfOldestMessage", "Dimensions": [{"Name": "QueueName", "Value": "y"}]}}}],
 		"EvaluationPeriods": 1, "Threshold": 900, "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "notBreaching"}`)
 	if q := a.Queues(); len(q) != 2 || q[0] != "x" || q[1] != "y" {
-		t.Fatalf("it watches %v", q)
+		t.Fatalf("the alarm watches the queues %v, want x and y", q)
 	}
 	e := Evaluator{Store: &Store{}}
 	e.Store.Hold(QueueMetric(OldestMessage, "x"), noon, noon.Add(time.Hour), 0, 0)
 	e.Store.Hold(QueueMetric(OldestMessage, "y"), noon, noon.Add(time.Hour), 60, 1) // sent at 11:59
 	changes := e.Advance([]Alarm{a}, noon, noon.Add(time.Hour))
 	if len(changes) != 2 || changes[0].To != OK || changes[1].To != InAlarm || !changes[1].At.Equal(noon.Add(20*time.Minute)) {
-		t.Errorf("changes %+v", changes)
+		t.Errorf("changes %+v, want OK, then ALARM at 12:20", changes)
 	}
 }

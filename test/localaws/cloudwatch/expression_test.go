@@ -17,7 +17,7 @@ func TestExpressions(t *testing.T) {
 			continue
 		}
 		if got, ok := e(v); !ok || got != want {
-			t.Errorf("%s is %v, there %v; want %v", text, got, ok, want)
+			t.Errorf("%s is %v, has a value %v; want %v", text, got, ok, want)
 		}
 	}
 	for _, text := range []string{"none", "a + none", "none + a"} {
@@ -27,12 +27,12 @@ func TestExpressions(t *testing.T) {
 			continue
 		}
 		if got, ok := e(v); ok {
-			t.Errorf("%s is %v, want it to be missing", text, got)
+			t.Errorf("%s is %v, want no value", text, got)
 		}
 	}
 }
 
-func TestExpressionsThatAreNotUnderstoodSayWhy(t *testing.T) {
+func TestUnsupportedExpressionsAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "expression", "a +": "expression", "c": "c is not the ID", "a + c": "c is not the ID", "c + a": "c is not the ID", "FILL(c, 0)": "c is not the ID",
 		"a * b": `"a * b"`, "a - b": `"a - b"`, "a / b": `"a / b"`, "-a": `"-a"`, "(a)": `"(a)"`, "MIN(METRICS())": "MIN", "SUM([a, b])": "SUM", "MAX(a)": "MAX",

@@ -33,7 +33,7 @@ func TestLevelsAreMeasuredEachMinute(t *testing.T) {
 	}
 }
 
-func TestOldValuesAreForgotten(t *testing.T) {
+func TestOldValuesAreDeleted(t *testing.T) {
 	var s Store
 	m := NewMetric("n", "m", nil)
 	for _, at := range []time.Time{noon, noon.Add(retention)} {
@@ -42,7 +42,7 @@ func TestOldValuesAreForgotten(t *testing.T) {
 	}
 	s.forget(noon.Add(retention + time.Hour))
 	if len(s.points[m]) != 1 || len(s.levels[m]) != 1 {
-		t.Errorf("kept %v and %v", s.points, s.levels)
+		t.Errorf("kept the points %v and the levels %v, want one of each", s.points, s.levels)
 	}
 }
 
@@ -60,10 +60,10 @@ func TestEmbeddedMetricsAreRead(t *testing.T) {
 	}
 }
 
-func TestLinesThatHoldNoMetrics(t *testing.T) {
+func TestLinesWithoutMetrics(t *testing.T) {
 	for _, line := range []string{"", "START RequestId", `{"msg": "the _aws of it"}`, `{"msg": "\"_aws\""}`, `"_aws"`, `{"_aws": 1`} {
 		if data, err := ParseEMF([]byte(line)); err != nil || data != nil {
-			t.Errorf("%s: %v, %v", line, data, err)
+			t.Errorf("%s: got %v, error %v, want neither", line, data, err)
 		}
 	}
 	for line, want := range map[string]string{
@@ -83,7 +83,7 @@ func FuzzParseEMF(f *testing.F) {
 	f.Add([]byte(`{"m": [1], "_aws": {"Timestamp": 1, "CloudWatchMetrics": [{"Namespace": "n", "Dimensions": [[]], "Metrics": [{"Name": "m"}]}]}}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		if data, err := ParseEMF(line); err != nil && data != nil {
-			t.Errorf("data beside an error: %v", data)
+			t.Errorf("data together with an error: %v", data)
 		}
 	})
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
 )
 
-// certificate makes an ACTIVE certificate of AWS IoT itself.
+// certificate creates an ACTIVE certificate that AWS IoT issues.
 func (w *world) certificate() string {
 	w.t.Helper()
 	out := must[*iot.CreateKeysAndCertificateOutput](w.t)(w.CreateKeysAndCertificate(context.Background(), &iot.CreateKeysAndCertificateInput{SetAsActive: true}))
@@ -97,14 +97,14 @@ func TestExpiringCertificatesAreFound(t *testing.T) {
 	}
 }
 
-// What only certificates of others can have cannot be found here.
-func TestCertificatesOfAWSIoTAreSound(t *testing.T) {
+// Only certificates of other issuers can have weak keys or revoked issuers.
+func TestCertificatesOfAWSIoTAreCompliant(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	w.enable()
 	w.certificate()
 	for _, c := range []defender.Check{defender.DeviceCertificateKeyQuality, defender.IntermediateCARevoked, defender.RevokedDeviceCertificateStillActive} {
 		if status, counts, _ := w.result(c); status != "COMPLETED_COMPLIANT" || counts != "0/1" {
-			t.Errorf("%s: %s %s", c, status, counts)
+			t.Errorf("%s: %s %s, want COMPLETED_COMPLIANT 0/1", c, status, counts)
 		}
 	}
 }
@@ -113,7 +113,7 @@ func TestDisabledLoggingIsFound(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	w.enable()
 	if _, counts, found := w.result(defender.LoggingDisabled); counts != "1/1" || !slices.Equal(found, []string{account + ":LOGGING_DISABLED"}) {
-		t.Errorf("%s %v", counts, found)
+		t.Errorf("%s %v, want 1/1 and LOGGING_DISABLED", counts, found)
 	}
 	_, err := w.SetV2LoggingOptions(t.Context(), &iot.SetV2LoggingOptionsInput{RoleArn: aws.String(auditRole), DefaultLogLevel: types.LogLevelWarn})
 	wantCode(t, err, "NotImplementedException", "SetV2LoggingOptions")
@@ -138,17 +138,16 @@ func TestInconclusiveCheckFails(t *testing.T) {
 				d := w.describe(w.audit(c)).AuditDetails[c.String()]
 				if tt.want == "" && d.CheckRunStatus != types.AuditCheckRunStatusCompletedCompliant ||
 					tt.want != "" && (d.CheckRunStatus != types.AuditCheckRunStatusFailed || d.ErrorCode != nil || !strings.Contains(aws.ToString(d.Message), tt.want)) {
-					t.Errorf("%s: %s %s", c, d.CheckRunStatus, aws.ToString(d.Message))
+					t.Errorf("%s: %s %q, want the message %q", c, d.CheckRunStatus, aws.ToString(d.Message), tt.want)
 				}
 			}
 		})
 	}
 }
 
-// Checks on CA certificates, certificates of others and role aliases are compliant because
-// there cannot be any.
-// If the local AWS IoT learns to register them, extend these checks.
-func TestNobodyCanRegisterWhatNoCheckLooksAt(t *testing.T) {
+// Checks of CA certificates, certificates of other issuers and role aliases are compliant because
+// none can exist. When the local AWS IoT supports their registration, extend these checks.
+func TestResourcesThatNoCheckReadsCannotBeCreated(t *testing.T) {
 	w, ctx := newWorld(t, devicedefender.Config{}), context.Background()
 	w.enable()
 	_, err := w.RegisterCACertificate(ctx, &iot.RegisterCACertificateInput{CaCertificate: aws.String("x")})
@@ -166,7 +165,7 @@ func TestNobodyCanRegisterWhatNoCheckLooksAt(t *testing.T) {
 		defender.RoleAliasOverlyPermissive, defender.RoleAliasAllowsAccessToUnusedServices,
 	} {
 		if status, counts, _ := w.result(c); status != "COMPLETED_COMPLIANT" || counts != "0/0" {
-			t.Errorf("%s: %s %s", c, status, counts)
+			t.Errorf("%s: %s %s, want COMPLETED_COMPLIANT 0/0", c, status, counts)
 		}
 	}
 }

@@ -12,19 +12,19 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
 )
 
-// The aws CLI speaks the same protocol through another implementation. It also can say
-// that it wants unsuppressed findings only, which the SDK for Go cannot.
+// The AWS CLI is another implementation of the protocol. It can also request only unsuppressed
+// findings, which the SDK for Go cannot.
 func TestAWSCLI(t *testing.T) {
 	path, err := exec.LookPath("aws")
 	if err != nil {
-		t.Skip("the aws CLI is not on PATH")
+		t.Skip("the AWS CLI is not on PATH")
 	}
 	w := newWorld(t, devicedefender.Config{})
 	w.policy("broad", allowAll)
 	cli := func(args ...string) map[string]any {
 		t.Helper()
 		cmd := exec.Command(path, append([]string{"iot"}, append(args, "--endpoint-url", w.endpoint, "--region", "us-east-1", "--output", "json")...)...)
-		// Nothing of the caller's configuration may lead to a real account.
+		// The caller's configuration could lead to a real account.
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test"}
 		text, err := cmd.CombinedOutput()
 		if err != nil {
@@ -52,13 +52,13 @@ func TestAWSCLI(t *testing.T) {
 	}
 	from, to := start.Add(-time.Hour).Format(time.RFC3339), start.Add(time.Hour).Format(time.RFC3339)
 	if n := count(cli("list-audit-findings", "--start-time", from, "--end-time", to), "findings"); n != 2 {
-		t.Errorf("list-audit-findings of a period: %d", n)
+		t.Errorf("list-audit-findings of a period: %d findings, want 2", n)
 	}
 	if n := count(cli("list-audit-tasks", "--start-time", from, "--end-time", to), "tasks"); n != 1 {
-		t.Errorf("list-audit-tasks: %d", n)
+		t.Errorf("list-audit-tasks: %d tasks, want 1", n)
 	}
 	cli("delete-account-audit-configuration", "--delete-scheduled-audits")
 	if names, _ := w.enabled(); names != nil {
-		t.Errorf("%v are enabled still", names)
+		t.Errorf("after the deletion of the configuration %v are enabled", names)
 	}
 }

@@ -22,11 +22,11 @@ func TestConfigurationOfANewAccount(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	got := must[*iot.DescribeAccountAuditConfigurationOutput](t)(w.DescribeAccountAuditConfiguration(t.Context(), nil))
 	if got.RoleArn != nil || got.AuditNotificationTargetConfigurations != nil || len(got.AuditCheckConfigurations) != 17 {
-		t.Errorf("%+v", got)
+		t.Errorf("got %+v, want 17 checks, no role and no targets", got)
 	}
 	for name, c := range got.AuditCheckConfigurations {
 		if c.Enabled || c.Configuration != nil {
-			t.Errorf("%s: %+v", name, c)
+			t.Errorf("%s: %+v, want it disabled", name, c)
 		}
 	}
 	_, err := w.DeleteAccountAuditConfiguration(t.Context(), &iot.DeleteAccountAuditConfigurationInput{})
@@ -65,13 +65,13 @@ func TestConfigurationIsPatched(t *testing.T) {
 	}})
 	if *got.RoleArn != auditRole || *got.AuditNotificationTargetConfigurations["SNS"].TargetArn != topic || !got.AuditCheckConfigurations[logging].Enabled ||
 		!got.AuditCheckConfigurations[shared].Enabled || got.AuditCheckConfigurations["DEVICE_CERTIFICATE_AGE_CHECK"].Configuration["CERT_AGE_THRESHOLD_IN_DAYS"] != "400" {
-		t.Errorf("%+v", got)
+		t.Errorf("after an update that enables two checks: %+v", got)
 	}
 	got = update(iot.UpdateAccountAuditConfigurationInput{
 		AuditCheckConfigurations: checkMap{logging: {}}, AuditNotificationTargetConfigurations: targetMap{"SNS": {}},
 	})
 	if got.AuditCheckConfigurations[logging].Enabled || !got.AuditCheckConfigurations[shared].Enabled || got.AuditNotificationTargetConfigurations != nil {
-		t.Errorf("%+v", got)
+		t.Errorf("after an update that disables a check and the topic: %+v", got)
 	}
 }
 
@@ -129,12 +129,12 @@ func TestCheckOfAScheduleCannotBeDisabled(t *testing.T) {
 	}
 }
 
-func TestEveryCheckHasItsPlaceInTheTable(t *testing.T) {
+func TestEveryCheckRuns(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{Connections: history{}})
 	w.enable()
 	task := w.describe(w.audit(defender.Checks()...))
 	if len(task.AuditDetails) != 17 || *task.TaskStatistics.TotalChecks != 17 {
-		t.Errorf("%+v", task)
+		t.Errorf("task %+v, want 17 checks", task)
 	}
 	for name, d := range task.AuditDetails {
 		if d.CheckRunStatus == types.AuditCheckRunStatusFailed {

@@ -17,20 +17,20 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
 )
 
-// patience is for what must happen; nothing waits so long when it does.
+// patience ends a hung test. A test that passes never waits that long.
 const patience = 2 * time.Minute
 
 func finish(t *testing.T, token paho.Token) {
 	t.Helper()
 	if !token.WaitTimeout(patience) {
-		t.Fatal("no answer of the broker")
+		t.Fatalf("the broker did not answer in %s", patience)
 	}
 	if err := token.Error(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// connect connects a client that acts with a certificate.
+// connect connects a client with a certificate.
 func (w *world) connect(certificateID, clientID string) paho.Client {
 	w.t.Helper()
 	c := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + w.broker.PlainAddress()).SetUsername(certificateID).
@@ -40,9 +40,8 @@ func (w *world) connect(certificateID, clientID string) paho.Client {
 	return c
 }
 
-// ended waits until the broker knows of the end of all but n connections of a
-// certificate.
-func (w *world) open(certificateID string, n int) {
+// waitForOpen waits until the broker has exactly n open connections of a certificate.
+func (w *world) waitForOpen(certificateID string, n int) {
 	w.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
@@ -58,10 +57,11 @@ func (w *world) open(certificateID string, n int) {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("%d connections of %s are open, want %d", left, certificateID, n)
 		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
-// device is an ACTIVE certificate that may do anything.
+// device creates an ACTIVE certificate with a policy that allows everything.
 func (w *world) device() string {
 	w.t.Helper()
 	id := w.certificate()
@@ -75,7 +75,7 @@ func TestConflictingClientIDsAreFound(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{Connections: useBroker})
 	first, second := w.device(), w.device()
 	w.connect(first, "before")
-	w.connect(second, "before") // no data of it: the check is not enabled yet
+	w.connect(second, "before") // not recorded: the check is not enabled yet
 	w.step(time.Minute)
 	w.enable()
 
@@ -88,7 +88,7 @@ func TestConflictingClientIDsAreFound(t *testing.T) {
 	}
 	w.connect(second, "pump")
 	cut := w.clock()
-	w.open(first, 1)
+	w.waitForOpen(first, 1)
 
 	task := w.audit(defender.ConflictingClientIDs)
 	found := w.findings(task)
@@ -104,7 +104,7 @@ func TestConflictingClientIDsAreFound(t *testing.T) {
 
 	w.step(31 * 24 * time.Hour)
 	if _, counts, _ := w.result(defender.ConflictingClientIDs); !strings.HasPrefix(counts, "1/") {
-		t.Errorf("31 days later: %s", counts)
+		t.Errorf("31 days later: counts %s, want one finding", counts)
 	}
 	w.step(time.Minute)
 	if status, _, found := w.result(defender.ConflictingClientIDs); status != "COMPLETED_COMPLIANT" {
@@ -112,15 +112,15 @@ func TestConflictingClientIDsAreFound(t *testing.T) {
 	}
 }
 
-func TestDisablingACheckForgetsItsData(t *testing.T) {
+func TestDisablingACheckDeletesItsData(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{Connections: useBroker})
 	w.enable()
 	id := w.device()
 	w.connect(id, "pump")
 	w.connect(id, "pump")
-	w.open(id, 1)
+	w.waitForOpen(id, 1)
 	if _, counts, _ := w.result(defender.ConflictingClientIDs); counts != "1/1" {
-		t.Errorf("after the conflict: %s", counts)
+		t.Errorf("after the conflict: counts %s, want 1/1", counts)
 	}
 	w.step(time.Minute)
 	for _, enabled := range []bool{false, true} {
@@ -133,7 +133,7 @@ func TestDisablingACheckForgetsItsData(t *testing.T) {
 	}
 }
 
-// The check sees connections two hours late.
+// The check sees connections with a delay of two hours.
 func TestSharedCertificatesAreFound(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{Connections: useBroker})
 	w.enable()
@@ -142,7 +142,7 @@ func TestSharedCertificatesAreFound(t *testing.T) {
 	one := w.connect(single, "c")
 	w.step(time.Minute)
 	one.Disconnect(0)
-	w.open(single, 0)
+	w.waitForOpen(single, 0)
 	w.connect(single, "d") // after the other
 	w.connect(shared, "b") // beside the other
 	w.step(2 * time.Hour)
@@ -164,11 +164,11 @@ func TestSharedCertificatesAreFound(t *testing.T) {
 		t.Errorf("related %v, want %v", clients, want)
 	}
 	if d := w.describe(task).AuditDetails[defender.DeviceCertificateShared.String()]; *d.TotalResourcesCount != 2 {
-		t.Errorf("%d certificates", *d.TotalResourcesCount)
+		t.Errorf("the check counts %d certificates, want 2", *d.TotalResourcesCount)
 	}
 }
 
-// history is a broker of which a test tells the past.
+// history is a broker with the connections that a test gives it.
 type history []mqtt.Connection
 
 func (h history) ConnectionsOf(certificateID string, since time.Time) []mqtt.Connection {

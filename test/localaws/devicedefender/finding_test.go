@@ -31,7 +31,7 @@ func (w *world) suppress(check string, r *types.ResourceIdentifier, until *time.
 	must[*iot.CreateAuditSuppressionOutput](w.t)(w.CreateAuditSuppression(w.t.Context(), in))
 }
 
-// post sends a body as no client of the SDK would.
+// post sends a body that no client of the SDK can send.
 func (w *world) post(path, body string) (int, string) {
 	w.t.Helper()
 	response := must[*http.Response](w.t)(http.Post(w.endpoint+path, "application/json", strings.NewReader(body)))
@@ -39,7 +39,7 @@ func (w *world) post(path, body string) (int, string) {
 	return response.StatusCode, string(must[[]byte](w.t)(io.ReadAll(response.Body)))
 }
 
-func TestFindingIsNotified(t *testing.T) {
+func TestFieldsOfAFinding(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	w.enable()
 	w.policy("p", allowAll)
@@ -50,7 +50,7 @@ func TestFindingIsNotified(t *testing.T) {
 	f := w.findings(task)[0]
 	if len(*f.FindingId) != 32 || *f.TaskId != task || *f.CheckName != permissive || !f.TaskStartTime.Equal(start) || !f.FindingTime.Equal(start.Add(387*time.Millisecond)) ||
 		f.Severity != types.AuditFindingSeverityCritical || f.NonCompliantResource.ResourceType != types.ResourceTypeIotPolicy || f.IsSuppressed == nil || *f.IsSuppressed || f.RelatedResources == nil {
-		t.Errorf("%+v", f)
+		t.Errorf("finding %+v", f)
 	}
 	_, err := w.DescribeAuditFinding(t.Context(), &iot.DescribeAuditFindingInput{FindingId: f.FindingId})
 	wantCode(t, err, "NotImplementedException", "DescribeAuditFinding")
@@ -94,7 +94,7 @@ func TestFindingsAreFiltered(t *testing.T) {
 				}
 			}
 			if got := strings.Join(ids, " "); got != tt.want {
-				t.Errorf("%s, want %s", got, tt.want)
+				t.Errorf("found %q, want %q", got, tt.want)
 			}
 		})
 	}
@@ -107,7 +107,7 @@ func TestWrongListingsAreRefused(t *testing.T) {
 		{"both", `{"taskId":"x","startTime":1,"endTime":2}`, "either taskId"},
 		{"half a period", `{"startTime":1}`, "must be set together"},
 		{"task and half a period", `{"taskId":"x","endTime":1}`, "must be set together"},
-		{"turned period", `{"startTime":2,"endTime":1}`, "before"},
+		{"period that ends before it begins", `{"startTime":2,"endTime":1}`, "before"},
 		{"milliseconds", `{"startTime":1667772700554,"endTime":1667772700555}`, "not in seconds"},
 		{"text", `{"startTime":"now","endTime":1}`, "not a time"},
 		{"0 results", `{"taskId":"x","maxResults":0}`, "1 to 250"},
@@ -121,7 +121,7 @@ func TestWrongListingsAreRefused(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			status, text := w.post("/audit/findings", tt.body)
 			if status != 400 && status != 501 || !strings.Contains(text, tt.want) {
-				t.Errorf("%d %s, want %q", status, text, tt.want)
+				t.Errorf("status %d, answer %s, want an error with %q", status, text, tt.want)
 			}
 		})
 	}
@@ -137,20 +137,20 @@ func TestSuppressedFindingsDoNotCount(t *testing.T) {
 	task := w.audit(defender.IoTPolicyOverlyPermissive)
 	d := w.describe(task).AuditDetails[permissive]
 	if d.CheckRunStatus != types.AuditCheckRunStatusCompletedCompliant || *d.NonCompliantResourcesCount != 0 || *d.SuppressedNonCompliantResourcesCount != 2 || *d.TotalResourcesCount != 2 {
-		t.Errorf("%+v", d)
+		t.Errorf("check %+v, want it compliant with 2 suppressed of 2", d)
 	}
 	for _, f := range w.findings(task) {
 		if !*f.IsSuppressed {
-			t.Errorf("%+v", f)
+			t.Errorf("finding %+v, want it suppressed", f)
 		}
 	}
 	w.step(time.Hour)
 	if _, counts, _ := w.result(defender.IoTPolicyOverlyPermissive); counts != "1/2" {
-		t.Errorf("when one has expired: %s", counts)
+		t.Errorf("after one suppression has expired: counts %s, want 1/2", counts)
 	}
 	w.newVersion("a", allowAll)
 	if _, counts, _ := w.result(defender.IoTPolicyOverlyPermissive); counts != "2/2" {
-		t.Errorf("another version of the policy: %s", counts)
+		t.Errorf("with another version of the suppressed policy: counts %s, want 2/2", counts)
 	}
 }
 
@@ -167,7 +167,7 @@ func TestSuppressionsAreReadBackAndChanged(t *testing.T) {
 		return must[*iot.DescribeAuditSuppressionOutput](t)(w.DescribeAuditSuppression(ctx, &iot.DescribeAuditSuppressionInput{CheckName: aws.String(permissive), ResourceIdentifier: id}))
 	}
 	if got := describe(); !got.ExpirationDate.Equal(end) || *got.SuppressIndefinitely || *got.Description != "until fixed" || identifier(got.ResourceIdentifier) != "p/1" {
-		t.Errorf("%+v", got)
+		t.Errorf("created: %+v", got)
 	}
 	must[*iot.UpdateAuditSuppressionOutput](t)(w.UpdateAuditSuppression(ctx, &iot.UpdateAuditSuppressionInput{CheckName: aws.String(permissive), ResourceIdentifier: id, SuppressIndefinitely: aws.Bool(true)}))
 	if got := describe(); got.ExpirationDate != nil || !*got.SuppressIndefinitely || *got.Description != "until fixed" {
@@ -249,7 +249,7 @@ func TestSuppressionEnds(t *testing.T) {
 	}
 	w.suppress(permissive, policyVersion("one", "1"), aws.Time(start.Add(time.Hour)))
 	w.suppress(permissive, policyVersion("two", "1"), aws.Time(start.Add(2*time.Hour)))
-	w.step(time.Hour) // one is over
+	w.step(time.Hour) // ends the suppression of one
 	wantCode(t, describe("one"), "ResourceNotFoundException", "one")
 	if err := describe("two"); err != nil {
 		t.Error(err)

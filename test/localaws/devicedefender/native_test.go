@@ -20,7 +20,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/devicedefender"
 )
 
-// native returns the finding or summary with an id.
+// nativeFinding returns the finding or summary with an ID.
 func (w *world) nativeFinding(id string) securityhubtest.Finding {
 	w.t.Helper()
 	f, ok := w.hub.Finding("arn:aws:securityhub:"+w.region+"::product/aws/iot-device-defender-audit", id)
@@ -34,7 +34,7 @@ func (w *world) nativeFinding(id string) securityhubtest.Finding {
 	return f
 }
 
-// stored is the finding as Security Hub has it, without what no sample shows.
+// stored returns the finding in Security Hub without ProcessedAt, which no sample has.
 func stored(t *testing.T, f securityhubtest.Finding) any {
 	t.Helper()
 	got := object(t, f.JSON).(map[string]any)
@@ -70,8 +70,8 @@ func TestNativeFindingIsAWSsSample(t *testing.T) {
 	wantSame(t, object(t, []byte(listed)).(map[string]any)["findings"].([]any)[0], sample["findings"].([]any)[0])
 }
 
-// TestNativeSummaryIsAWSsSample has a thousand policies of which three are broad, one of
-// them suppressed. AWS's sample is of another check, whose reasons are CVEs.
+// TestNativeSummaryIsAWSsSample has a thousand policies. Three are broad, and one of these is
+// suppressed. AWS's sample is of another check, whose types are CVEs.
 func TestNativeSummaryIsAWSsSample(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	due := must[time.Time](t)(time.Parse(time.RFC3339Nano, "2022-10-18T14:20:13.933Z"))
@@ -116,14 +116,14 @@ func TestNativeFindingsAreArchivedWhenTheNextTaskFindsTheResourceCompliant(t *te
 	first := w.nativeFinding(account + "/IOT_POLICY/q" + end)
 	settings := "/ACCOUNT_SETTINGS/" + account + "/LOGGING_DISABLED_CHECK/LOGGING_DISABLED"
 	if state("/IOT_POLICY/p"+end) != "ACTIVE" || state(settings) != "ACTIVE" || w.nativeFinding(account + settings).Resources[0].Type != "AwsIotAccountSettings" {
-		t.Error("not active")
+		t.Error("the findings of the first audit are not ACTIVE")
 	}
 
 	w.step(time.Hour)
 	w.newVersion("p", tidy)
-	w.audit(defender.LoggingDisabled) // another check says nothing about policies
+	w.audit(defender.LoggingDisabled)
 	if state("/IOT_POLICY/p"+end) != "ACTIVE" {
-		t.Error("archived by another check")
+		t.Error("the check of logging archived the finding of a policy")
 	}
 	w.audit(defender.IoTPolicyOverlyPermissive)
 	archived := w.nativeFinding(account + "/IOT_POLICY/p" + end)
@@ -135,14 +135,14 @@ func TestNativeFindingsAreArchivedWhenTheNextTaskFindsTheResourceCompliant(t *te
 		t.Errorf("broken policy: %+v", again)
 	}
 	if state(settings) != "ACTIVE" {
-		t.Error("logging archived by the check of policies")
+		t.Error("the check of policies archived the finding of logging")
 	}
 
 	w.newVersion("p", allowAll) // version 3, another resource
 	w.audit(defender.IoTPolicyOverlyPermissive)
 	w.audit(defender.IoTPolicyOverlyPermissive) // in the same millisecond
 	if state("/IOT_POLICY/p"+end) != "ARCHIVED" || state("/IOT_POLICY/p"+strings.Replace(end, "1", "3", 1)) != "ACTIVE" {
-		t.Error("version 3")
+		t.Error("version 3 of the policy should have a finding of its own, and not change that of version 1")
 	}
 }
 
@@ -200,16 +200,16 @@ func TestNativeFindingsNeedTheProduct(t *testing.T) {
 	log.Reset()
 	w.audit(defender.IoTPolicyOverlyPermissive) // the product is not accepted
 	if got := log.String(); !strings.Contains(got, "2 findings, the first") || strings.Count(got, "InvalidAccess") != 1 {
-		t.Errorf("logged %s", got)
+		t.Errorf("logged %s, want one line about 2 findings", got)
 	}
 	if n := len(w.hub.Findings()); n != 0 {
-		t.Errorf("%d findings", n)
+		t.Errorf("%d findings without the product, want 0", n)
 	}
 	must[string](t)(w.hub.EnableProduct("arn:aws:securityhub:us-east-1::product/aws/iot-device-defender-audit"))
 	w.newVersion("p", tidy)
 	w.audit(defender.IoTPolicyOverlyPermissive)
 	if n := len(w.hub.Findings()); n != 1 {
-		t.Errorf("%d findings, want the summary: what never arrived is not archived", n)
+		t.Errorf("%d findings, want only the summary: a finding that was never imported is not archived", n)
 	}
 	w.newVersion("p", allowAll)
 	w.audit(defender.IoTPolicyOverlyPermissive)
@@ -305,7 +305,7 @@ func TestNotificationCountsSuppressedResources(t *testing.T) {
 	w.audit(defender.IoTPolicyOverlyPermissive)
 	d := w.notified().(map[string]any)["auditDetails"].([]any)[0].(map[string]any)
 	if d["checkRunStatus"] != "COMPLETED_COMPLIANT" || d["suppressedNonCompliantResourcesCount"] != 1.0 || d["nonCompliantResourcesCount"] != 0.0 {
-		t.Errorf("%v", d)
+		t.Errorf("details %v, want a compliant check with one suppressed resource", d)
 	}
 }
 
@@ -317,12 +317,12 @@ func TestNobodyIsNotifiedWithoutATarget(t *testing.T) {
 	}))
 	w.audit(defender.LoggingDisabled)
 	if len(w.messages) != 0 {
-		t.Errorf("published %v", w.messages)
+		t.Errorf("published %v, want nothing", w.messages)
 	}
 }
 
-// The description of a task has the form of AWS's sample, with the other counts of the
-// account that there is here.
+// The account has the resources of AWS's sample, so that the counts are equal. It differs in the
+// type of the task and in the reason of the failed check.
 func TestDescribedTaskIsAWSsSample(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	w.step(time.UnixMilli(1560356923434).Sub(start))

@@ -77,7 +77,7 @@ func TestConfigurationOfAStack(t *testing.T) {
 	s.refused(cloudformation.Create, configurationType, "", configurationOf(`"LoggingDisabledCheck":{"Enabled":true}`, ""),
 		"The AccountAuditConfiguration already exists. (HandlerErrorCode: AlreadyExists)")
 
-	// What somebody else enabled and the template does not mention is switched off.
+	// An update disables the checks that the template does not mention.
 	must[*iot.UpdateAccountAuditConfigurationOutput](t)(s.UpdateAccountAuditConfiguration(t.Context(), &iot.UpdateAccountAuditConfigurationInput{AuditCheckConfigurations: checkMap{shared: {Enabled: true}}}))
 	s.must(cloudformation.Update, configurationType, account, configurationOf(`"LoggingDisabledCheck":{"Enabled":true}`, ""))
 	if names, target := s.enabled(); !slices.Equal(names, []string{logging}) || target != "" {
@@ -104,7 +104,7 @@ func TestWrongConfigurationOfAStackIsRefused(t *testing.T) {
 		{"parameter of another check", configurationOf(`"LoggingDisabledCheck":{"Enabled":true,"Configuration":{}}`, ""), "extraneous key [Configuration]"},
 		{"threshold as a number", configurationOf(on+`,"DeviceCertificateAgeCheck":{"Configuration":{"CertAgeThresholdInDays":400}}`, ""), `is "", want 30 to 3652`},
 		{"threshold too high", configurationOf(on+`,"DeviceCertificateAgeCheck":{"Configuration":{"CertAgeThresholdInDays":"4000"}}`, ""), "30 to 3652"},
-		{"topic that is none", configurationOf(on, strings.Replace(sns, topic, "topic", 1)), "TargetArn"},
+		{"invalid topic", configurationOf(on, strings.Replace(sns, topic, "topic", 1)), "TargetArn"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s.refused(cloudformation.Create, configurationType, "", tt.properties, tt.want)
@@ -145,7 +145,7 @@ func TestWrongScheduleOfAStackIsRefused(t *testing.T) {
 	for _, tt := range []struct{ name, properties, want string }{
 		{"no frequency", `{"TargetCheckNames":["LOGGING_DISABLED_CHECK"]}`, "required key [Frequency] not found"},
 		{"unknown check", `{"Frequency":"DAILY","TargetCheckNames":["IOT_POLICY_POTENTIAL_MIS_CONFIGURATION_CHECK"]}`, "Request contains an invalid Audit Check Name."},
-		{"colon that only CloudFormation takes", named("a:b"), "Status Code: 400"},
+		{"colon, which only CloudFormation accepts", named("a:b"), "Status Code: 400"},
 		{"placeholder", `{"Frequency":"DAILY","DayOfWeek":"UNSET_VALUE","TargetCheckNames":["LOGGING_DISABLED_CHECK"]}`, "UNSET_VALUE"},
 		{"weekly without a day", `{"Frequency":"WEEKLY","TargetCheckNames":["LOGGING_DISABLED_CHECK"]}`, "dayOfWeek"},
 		{"a check twice", `{"Frequency":"DAILY","TargetCheckNames":["LOGGING_DISABLED_CHECK","LOGGING_DISABLED_CHECK"]}`, "#/TargetCheckNames: items at 0 and 1 are equal"},
@@ -161,7 +161,7 @@ func TestWrongScheduleOfAStackIsRefused(t *testing.T) {
 	s.refused(cloudformation.Create, scheduleType, "x", named("a"), "HandlerErrorCode: AlreadyExists")
 }
 
-// An audit can be started as soon as the stack is there.
+// An audit can be started as soon as the stack is deployed.
 func TestAuditRightAfterTheDeployment(t *testing.T) {
 	s := newStack(t)
 	s.must(cloudformation.Create, configurationType, "", configurationOf(`"LoggingDisabledCheck":{"Enabled":true}`, sns))

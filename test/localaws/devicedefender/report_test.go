@@ -108,7 +108,7 @@ func TestMalformedReportsAreRejected(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.report == long {
-				t.Fatal("the report is sound")
+				t.Fatal("the replacement changed nothing, so the report is valid")
 			}
 			want := replaced(t, "report-rejected.json", map[string]any{"timestamp": float64(now.UnixMilli())})
 			topic, answer := answerTo("$aws/things/myThing/defender/metrics/json", []byte(tt.report), now)
@@ -147,7 +147,7 @@ func TestOtherMessagesAreNoReports(t *testing.T) {
 	}
 }
 
-// A device sends its report over MQTT and gets the answer.
+// A device sends its report over MQTT and receives the answer.
 func TestReportOverTheBroker(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{Connections: useBroker})
 	w.broker.OnMessage(func(m brokers.Message) {
@@ -182,7 +182,7 @@ func TestReportOverTheBroker(t *testing.T) {
 	}
 }
 
-// Whatever a device sends gets one answer in its own format.
+// Each payload gets one answer in its own format.
 func FuzzReportGetsOneAnswer(f *testing.F) {
 	f.Add(testdata(f, "report-long.json"), false)
 	f.Add(testdata(f, "report-short.json"), false)

@@ -25,7 +25,7 @@ func (w *world) schedule(in *iot.CreateScheduledAuditInput) {
 	must[*iot.CreateScheduledAuditOutput](w.t)(w.CreateScheduledAudit(w.t.Context(), in))
 }
 
-// runs returns when scheduled audits ran, as month-day, from their notifications.
+// runs returns the times at which scheduled audits ran, from their notifications.
 func (w *world) runs() []string {
 	w.t.Helper()
 	var out []string
@@ -94,7 +94,7 @@ func TestScheduledAuditsRunWhenDue(t *testing.T) {
 	}
 }
 
-func TestSchedulesTakeTheirTurns(t *testing.T) {
+func TestSchedulesRunInTheOrderOfTheirTimes(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	w.enable()
 	w.schedule(daily("b"))
@@ -107,7 +107,7 @@ func TestSchedulesTakeTheirTurns(t *testing.T) {
 	must[*iot.DeleteScheduledAuditOutput](t)(w.DeleteScheduledAudit(t.Context(), &iot.DeleteScheduledAuditInput{ScheduledAuditName: aws.String("a")}))
 	w.step(24 * time.Hour)
 	if len(w.runs()) != 5 {
-		t.Errorf("runs after one was deleted: %v", w.runs())
+		t.Errorf("runs after one schedule was deleted: %v, want five", w.runs())
 	}
 }
 
@@ -145,7 +145,7 @@ func TestScheduledAuditLooksBackToItsLastRun(t *testing.T) {
 	}
 }
 
-// since is a history that knows when conflicts were.
+// since is a history that returns only the conflicts after a time.
 type since struct{ history }
 
 func (h since) Conflicts(since time.Time) []mqtt.Connection {
@@ -201,7 +201,7 @@ func TestScheduledAuditsAreReadBack(t *testing.T) {
 
 	got := must[*iot.DescribeScheduledAuditOutput](t)(w.DescribeScheduledAudit(t.Context(), &iot.DescribeScheduledAuditInput{ScheduledAuditName: aws.String("weekly")}))
 	if got.Frequency != types.AuditFrequencyWeekly || got.DayOfWeek != types.DayOfWeekMon || got.DayOfMonth != nil || !slices.Equal(got.TargetCheckNames, []string{logging}) {
-		t.Errorf("%+v", got)
+		t.Errorf("described %+v, want a weekly audit on Monday", got)
 	}
 	var names []string
 	pages := iot.NewListScheduledAuditsPaginator(w, &iot.ListScheduledAuditsInput{MaxResults: aws.Int32(2)})

@@ -38,7 +38,7 @@ func TestTaskIsInProgressUntilItsChecksHaveRun(t *testing.T) {
 	}
 }
 
-// TestAuditReadsInItsRole: what the role lacks fails the checks that need it, and no other.
+// TestAuditReadsInItsRole uses a role that lacks an action. Only the check that needs it fails.
 func TestAuditReadsInItsRole(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{Connections: useBroker, May: func(_ context.Context, role string, actions ...string) error {
 		if role != auditRole || slices.Contains(actions, "iot:ListPolicies") {
@@ -51,10 +51,10 @@ func TestAuditReadsInItsRole(t *testing.T) {
 	denied := got.AuditDetails[defender.IoTPolicyOverlyPermissive.String()]
 	if denied.CheckRunStatus != types.AuditCheckRunStatusFailed || aws.ToString(denied.ErrorCode) != "INSUFFICIENT_PERMISSIONS" ||
 		aws.ToString(denied.Message) != auditRole+" lacks one of [iot:ListPolicies iot:GetPolicy]" || denied.CheckCompliant != nil {
-		t.Errorf("the check that the role does not let read: %+v", denied)
+		t.Errorf("the check whose reads are denied: %+v", denied)
 	}
 	if s := got.TaskStatistics; *s.FailedChecks != 1 || *s.NonCompliantChecks != 1 || *s.CompliantChecks != 1 {
-		t.Errorf("the others: %+v", s)
+		t.Errorf("statistics %+v, want one failed, one non-compliant and one compliant check", s)
 	}
 }
 
@@ -75,11 +75,11 @@ func TestCheckDisabledAfterTheStartFails(t *testing.T) {
 	w.run()
 	d := w.describe(task).AuditDetails[logging]
 	if d.CheckRunStatus != types.AuditCheckRunStatusFailed || *d.ErrorCode != "AUDIT_CHECK_DISABLED" {
-		t.Errorf("%+v", d)
+		t.Errorf("check %+v, want FAILED with AUDIT_CHECK_DISABLED", d)
 	}
 }
 
-func TestTenOnDemandAuditsAtOnce(t *testing.T) {
+func TestAtMostTenOnDemandAuditsRunAtOnce(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	w.enable()
 	w.held = true
@@ -92,7 +92,7 @@ func TestTenOnDemandAuditsAtOnce(t *testing.T) {
 	w.audit(defender.LoggingDisabled)
 }
 
-func TestAuditsRunBesideTheirCaller(t *testing.T) {
+func TestWaitReturnsAfterTheAudits(t *testing.T) {
 	w := newWorld(t, devicedefender.Config{})
 	s := must[*devicedefender.Service](t)(devicedefender.New(devicedefender.Config{Registry: w.registry}))
 	devicedefender.Register(w.handler, s)
@@ -100,7 +100,7 @@ func TestAuditsRunBesideTheirCaller(t *testing.T) {
 	task := w.audit(defender.LoggingDisabled)
 	s.Wait()
 	if got := w.describe(task); got.TaskStatus != "COMPLETED" {
-		t.Errorf("%+v", got)
+		t.Errorf("task %+v, want it COMPLETED", got)
 	}
 	s.Close()
 }
@@ -206,20 +206,20 @@ func TestThousandFindingsArePaged(t *testing.T) {
 			}
 			out := must[*iot.ListAuditFindingsOutput](t)(pages.NextPage(t.Context()))
 			if len(out.Findings) != want {
-				t.Fatalf("size %d: a page of %d", size, len(out.Findings))
+				t.Fatalf("size %d: a page has %d findings, want %d", size, len(out.Findings), want)
 			}
 			for _, f := range out.Findings {
 				seen[identifier(f.NonCompliantResource.ResourceIdentifier)] = true
 			}
 		}
 		if len(seen) != min(n, 10*want) {
-			t.Errorf("size %d: %d findings", size, len(seen))
+			t.Errorf("size %d: %d findings, want %d", size, len(seen), min(n, 10*want))
 		}
 		if more := pages.HasMorePages(); more != (10*want < n) {
 			t.Errorf("size %d: more %v", size, more)
 		}
 	}
 	if all := w.findings(task); len(all) != n+1 || *all[n].CheckName != logging {
-		t.Errorf("%d findings", len(all))
+		t.Errorf("%d findings, want %d, the last of logging", len(all), n+1)
 	}
 }

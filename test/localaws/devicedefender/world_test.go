@@ -32,7 +32,7 @@ import (
 const (
 	account  = "123456789012"
 	allowAll = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
-	// tidy is what AWS shows as compliant.
+	// tidy is a policy that AWS's documentation shows as compliant.
 	tidy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect",
 		"Resource":"arn:aws:iot:us-east-1:123456789012:client/${iot:Connection.Thing.ThingName}"}]}`
 	auditRole = "arn:aws:iam::123456789012:role/audit"
@@ -41,7 +41,7 @@ const (
 
 var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
-// world is a Device Defender with real clients before it, on a clock that tests step.
+// world is a Device Defender with real clients, on a clock that tests step.
 // On-demand audits run when they are started, unless held is set.
 type world struct {
 	*iot.Client
@@ -67,10 +67,10 @@ func (w *world) clock() time.Time {
 	return w.now
 }
 
-// useBroker means a broker that newWorld starts.
+// useBroker makes newWorld start a broker.
 var useBroker = devicedefender.Connections((*mqtt.Broker)(nil))
 
-// step moves the clock and runs what is due.
+// step moves the clock and runs the audits that are due.
 func (w *world) step(d time.Duration) {
 	w.mu.Lock()
 	w.now = w.now.Add(d)
@@ -150,7 +150,7 @@ func (w *world) enable(checks ...defender.Check) {
 	}))
 }
 
-// enabled tells the names of the enabled checks and where notifications go.
+// enabled returns the names of the enabled checks and the topic for notifications.
 func (w *world) enabled() (names []string, target string) {
 	w.t.Helper()
 	got := must[*iot.DescribeAccountAuditConfigurationOutput](w.t)(w.DescribeAccountAuditConfiguration(w.t.Context(), nil))
@@ -162,7 +162,7 @@ func (w *world) enabled() (names []string, target string) {
 	return names, aws.ToString(got.AuditNotificationTargetConfigurations["SNS"].TargetArn)
 }
 
-// accept makes Security Hub take the native findings.
+// accept makes Security Hub accept the native findings.
 func (w *world) accept() {
 	w.t.Helper()
 	if err := w.hub.Enable(securityhubtest.Settings{}); err != nil {
@@ -198,8 +198,8 @@ func (w *world) findings(task string) []types.AuditFinding {
 	return all
 }
 
-// result audits one check and tells its status, its counts as non-compliant/total, and
-// each finding as resource:code.
+// result audits one check and returns its status, its counts as non-compliant/total, and each
+// finding as resource:code.
 func (w *world) result(check defender.Check) (status, counts string, found []string) {
 	w.t.Helper()
 	task := w.audit(check)
@@ -259,8 +259,7 @@ func testdata(t testing.TB, name string) []byte {
 	return must[[]byte](t)(os.ReadFile(filepath.Join("testdata", name)))
 }
 
-// replaced reads a sample and puts values in the place of those at the given keys,
-// wherever they are.
+// replaced reads a sample and replaces the values of the given keys at any depth.
 func replaced(t testing.TB, name string, values map[string]any) any {
 	t.Helper()
 	var sample any
@@ -288,7 +287,7 @@ func replaced(t testing.TB, name string, values map[string]any) any {
 	return sample
 }
 
-// differences compares two JSON values and names the paths at which they differ.
+// differences compares two JSON values and returns the paths at which they differ.
 func differences(path string, got, want any) []string {
 	g, isObject := got.(map[string]any)
 	wo, wantObject := want.(map[string]any)
