@@ -20,10 +20,10 @@ import (
 )
 
 // TestMain is also the Lambda function of the tests, whose code is this program. As a custom
-// resource it greets. From a queue or a stream it sends each body on, fails the message
-// "fail", counts the message "count" in an embedded metric, sends the file settings.json of
-// its code for "settings", its ARN for "arn" and the record itself for "record", publishes
-// "hello" to the MQTT topic "said" for "say", and does what the bodies "panic" and "sleep" say.
+// resource it returns a greeting. From a queue or a stream it sends each body to the queue OUTPUT,
+// except for these: "panic" panics, "sleep" sleeps, "fail" fails, "count" counts in an embedded
+// metric, and "say" publishes "hello" to the MQTT topic "said". For "settings" it sends the file
+// settings.json of its code, for "arn" its ARN, and for "record" the whole record.
 func TestMain(m *testing.M) {
 	if os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" {
 		lambda.Start(handle)
@@ -89,7 +89,7 @@ func forward(ctx context.Context, messages []message) (events.SQSEventResponse, 
 		body := m.body
 		switch body {
 		case "panic":
-			panic("as asked")
+			panic("the message is \"panic\"")
 		case "sleep":
 			time.Sleep(time.Hour)
 		case "count":

@@ -30,9 +30,8 @@ func connect(t *testing.T, cloud *localaws.Cloud, clientID string) paho.Client {
 	return client
 }
 
-// TestRulesOfUsersRunOrAreRefusedByName publishes over MQTT, and reads what the rule
-// sent from the real queue.
-func TestRulesOfUsersRunOrAreRefusedByName(t *testing.T) {
+// TestRulesRunOrAreRefused publishes over MQTT, and receives the rules' messages from their queues.
+func TestRulesRunOrAreRefused(t *testing.T) {
 	ctx, cloud := start(t)
 	queues, things := sqs.NewFromConfig(cloud.Config()), iot.NewFromConfig(cloud.Config())
 	grant(t, cloud, "r", "iot", `{"Effect": "Allow", "Action": ["sqs:SendMessage", "sns:Publish", "iot:Publish"], "Resource": "*"}`)
@@ -78,12 +77,12 @@ func TestRulesOfUsersRunOrAreRefusedByName(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(got.Messages) != 1 || !strings.Contains(*got.Messages[0].Body, want) {
-			t.Errorf("queue %s holds %d messages, want one with %s", name, len(got.Messages), want)
+			t.Errorf("queue %s has %d messages, want one with %s", name, len(got.Messages), want)
 		}
 	}
 }
 
-// checkOtherActions has one rule publish to a topic of Amazon SNS and to an MQTT topic.
+// checkOtherActions checks a rule that publishes to an Amazon SNS topic and to MQTT topics.
 func checkOtherActions(t *testing.T, ctx context.Context, cloud *localaws.Cloud, client paho.Client) {
 	t.Helper()
 	topics, queues := sns.NewFromConfig(cloud.Config()), sqs.NewFromConfig(cloud.Config())
@@ -133,8 +132,8 @@ func checkOtherActions(t *testing.T, ctx context.Context, cloud *localaws.Cloud,
 		}
 	}
 	cloud.Rules.Settle()
-	// The SDK repeats a call that the emulator did not answer: at least once.
+	// The SDK retries a call whose answer was lost, so a message may arrive twice.
 	if got := slices.Compact(receiveAll(t, queues, *queue.QueueUrl)); !slices.Equal(got, []string{"for queues", want}) {
-		t.Errorf("Amazon SNS delivered %q", got)
+		t.Errorf("Amazon SNS delivered %q, want the text for queues and the whole message", got)
 	}
 }

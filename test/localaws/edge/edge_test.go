@@ -71,7 +71,8 @@ func FuzzScope(f *testing.F) {
 	})
 }
 
-func says(text string) http.Handler {
+// answering returns a handler that answers each request with text.
+func answering(text string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, text) })
 }
 
@@ -89,8 +90,8 @@ func answer(h http.Handler, r *http.Request) (int, string) {
 
 func TestRequestsGoToTheirService(t *testing.T) {
 	var e edge.Edge
-	e.SetEmulator(says("emulator"), "iot", "sqs")
-	e.Handle("securityhub", says("our Security Hub"))
+	e.SetEmulator(answering("emulator"), "iot", "sqs")
+	e.Handle("securityhub", answering("our Security Hub"))
 	e.Wrap("iot", func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasPrefix(r.URL.Path, "/audit/") {
@@ -106,7 +107,7 @@ func TestRequestsGoToTheirService(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 	})
-	if path := e.HandleInternal("hook", says("hook")); path != "/_localaws/hook" {
+	if path := e.HandleInternal("hook", answering("hook")); path != "/_localaws/hook" {
 		t.Errorf("internal path is %q", path)
 	}
 	for _, tt := range []struct {
@@ -126,10 +127,10 @@ func TestRequestsGoToTheirService(t *testing.T) {
 		}
 	}
 	if code, got := answer(&e, signed("POST", "/", "pipes")); code != http.StatusNotImplemented || !strings.Contains(got, "no service pipes") {
-		t.Errorf("a service that nobody has answers %d %q", code, got)
+		t.Errorf("an unknown service: got %d %q, want 501 and its name", code, got)
 	}
 	if code, _ := answer(&e, httptest.NewRequest("GET", "/_localaws/other", nil)); code != http.StatusNotFound {
-		t.Errorf("an unknown internal path answers %d", code)
+		t.Errorf("an unknown internal path: got %d, want 404", code)
 	}
 }
 
@@ -142,11 +143,11 @@ func TestHostHeaderReachesTheEmulator(t *testing.T) {
 	base, _ := url.Parse(emulator.URL)
 	r := httptest.NewRequest("PUT", "http://bucket.localhost:4566/key%20one?x=1", strings.NewReader("body"))
 	if _, got := answer(edge.Emulator(base), r); got != "bucket.localhost:4566 /key%20one?x=1 body" {
-		t.Errorf("the emulator saw %q", got)
+		t.Errorf("the emulator got %q, want the host, the path and the body of the caller", got)
 	}
 }
 
-func TestOperationThatTheEmulatorLacksIsRefusedByName(t *testing.T) {
+func TestErrorNamesTheOperationThatTheEmulatorLacks(t *testing.T) {
 	emulator := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.WriteHeader(500)
@@ -158,7 +159,7 @@ func TestOperationThatTheEmulatorLacksIsRefusedByName(t *testing.T) {
 	code, body := answer(edge.Emulator(base), signed("GET", "/audit/tasks/1", "iot"))
 	var refusal struct{ Message string }
 	if err := json.Unmarshal([]byte(body), &refusal); err != nil || code != http.StatusNotImplemented {
-		t.Fatalf("got %d %q", code, body)
+		t.Fatalf("got %d %q, want 501 with a message", code, body)
 	}
 	for _, part := range []string{"iot GET /audit/tasks/1", "describe_audit_task"} {
 		if !strings.Contains(refusal.Message, part) {
@@ -169,12 +170,12 @@ func TestOperationThatTheEmulatorLacksIsRefusedByName(t *testing.T) {
 	query := signed("POST", "/", "sns")
 	query.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if _, body := answer(edge.Emulator(base), query); !strings.Contains(body, "<Code>NotImplemented</Code>") {
-		t.Errorf("a Query caller gets %q", body)
+		t.Errorf("a caller of the Query protocol gets %q, want NotImplemented in XML", body)
 	}
 }
 
 func TestWithoutEmulatorEverythingIsRefused(t *testing.T) {
 	if code, body := answer(&edge.Edge{}, signed("POST", "/", "sqs")); code != http.StatusNotImplemented || !strings.Contains(body, "no emulator runs") {
-		t.Errorf("got %d %q", code, body)
+		t.Errorf("got %d %q, want 501 with the reason", code, body)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 )
 
+// inboxes records deliveries by target. Deliveries to the broken target fail.
 type inboxes struct {
 	got    map[string][]string
 	broken string
@@ -28,7 +29,7 @@ func (i *inboxes) Send(_ context.Context, _ Origin, arn string, body []byte) err
 	return nil
 }
 
-func TestFailingTargetGoesToItsDeadLetterQueueAndHarmsNoOther(t *testing.T) {
+func TestFailedDeliveryGoesToTheDeadLetterQueueOfItsTarget(t *testing.T) {
 	inbox := &inboxes{broken: "arn:aws:sns:us-east-1:1:people"}
 	bus := &Bus{Send: inbox.Send, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Rules: func() []Rule {
 		return []Rule{

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// timetable has rules, and schedules in JSON that are made at midnight.
+// timetable returns a timetable of rules, and of schedules in JSON that are created at midnight.
 func timetable(t *testing.T, rules []Rule, schedules string) Timetable {
 	t.Helper()
 	var all []map[string]any
@@ -43,7 +43,7 @@ func TestRunsAreInTheOrderOfTheirTimes(t *testing.T) {
 	}
 }
 
-func TestOfOneStepTheLastRunsAreLeft(t *testing.T) {
+func TestStepKeepsTheLast60RunsOfASchedule(t *testing.T) {
 	tt := timetable(t, []Rule{rule(t, "rule", `{"ScheduleExpression": "rate(1 minute)"}`)},
 		`[{"Name": "schedule", "GroupName": "default", "ScheduleExpression": "rate(1 minute)", "State": "ENABLED", "Target": {"Arn": "arn:aws:sqs:us-east-1:1:q"}}]`)
 	for _, step := range []struct {
@@ -62,17 +62,17 @@ func TestOfOneStepTheLastRunsAreLeft(t *testing.T) {
 	}
 }
 
-func TestRunsCarryWhatTheirTargetsGet(t *testing.T) {
+func TestRunsHaveTheEventAndTheTarget(t *testing.T) {
 	tt := timetable(t, []Rule{rule(t, "rule", `{"ScheduleExpression": "rate(1 hour)"}`)}, `[
 		{"Name": "s1", "Arn": "arn:s1", "GroupName": "g", "ScheduleExpression": "cron(0 1 1 * ? *)",
 			"Target": {"Arn": "arn:aws:lambda:us-east-1:1:function:f", "Input": "{\"at\": \"<aws.scheduler.scheduled-time>\", \"by\": \"<aws.scheduler.schedule-arn>\"}", "DeadLetterConfig": {"Arn": "arn:aws:sqs:us-east-1:1:dead"}}},
 		{"Name": "s2", "Arn": "arn:s2", "GroupName": "g", "ScheduleExpression": "cron(0 1 1 * ? *)", "Target": {"Arn": "arn:aws:sqs:us-east-1:1:q"}}]`)
 	runs := tt.Due(midnight, midnight.Add(time.Hour))
 	if len(runs) != 3 {
-		t.Fatalf("runs %v", runs)
+		t.Fatalf("runs %v, want three", runs)
 	}
 	if got := string(runs[1].Event); got != `{"at": "2026-03-01T01:00:00Z", "by": "arn:s1"}` {
-		t.Errorf("the input is %s", got)
+		t.Errorf("the input is %s, want its placeholders replaced", got)
 	}
 	if target := runs[1].Rule.Targets[0]; target.ARN != "arn:aws:lambda:us-east-1:1:function:f" || target.DeadLetterConfig.ARN != "arn:aws:sqs:us-east-1:1:dead" {
 		t.Errorf("target %+v", target)

@@ -31,7 +31,7 @@ func TestPatternsMatchAsEventBridgeDoes(t *testing.T) {
 		"anything-but needs the field":   {`{"account": [{"anything-but": "1"}]}`, false},
 		"exists":                         {`{"detail": {"findings": {"SourceIp": [{"exists": true}]}}}`, true},
 		"exists false, in one element":   {`{"detail": {"findings": {"RecordState": ["ACTIVE"], "SourceIp": [{"exists": false}]}}}`, true},
-		"exists false, not there at all": {`{"account": [{"exists": false}]}`, true},
+		"exists false, of a missing key": {`{"account": [{"exists": false}]}`, true},
 		"number as it is written":        {`{"detail": {"findings": {"Severity": {"Normalized": [90]}}}}`, true},
 		"number written otherwise":       {`{"detail": {"findings": {"Severity": {"Normalized": [90.0]}}}}`, false},
 		"anything-but number":            {`{"detail": {"findings": {"Severity": {"Normalized": [{"anything-but": [1, 90]}]}}}}`, false},
@@ -67,7 +67,7 @@ func TestUnknownPatternsAreRefused(t *testing.T) {
 	}
 }
 
-func TestOperatorsThatTheLocalAWSLacksAreNamed(t *testing.T) {
+func TestErrorsNameUnsupportedOperators(t *testing.T) {
 	for pattern, want := range map[string]string{
 		`{"source": [{"cidr": "10.0.0.0/8"}]}`:                    `"cidr"`,
 		`{"source": [{"like": "x"}]}`:                             `"like"`,
@@ -87,9 +87,7 @@ func FuzzPattern(f *testing.F) {
 	f.Add(`{"$or": [{"a": [{"exists": false}]}, {"b": [null]}]}`, `{"a": [[{}]]}`)
 	f.Fuzz(func(t *testing.T, pattern, event string) {
 		if p, err := ParsePattern([]byte(pattern)); err == nil {
-			if _, err := p.Match([]byte(event)); err == nil {
-				return
-			}
+			p.Match([]byte(event))
 		}
 	})
 }

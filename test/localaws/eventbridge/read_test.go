@@ -15,7 +15,7 @@ func decoded(t *testing.T, text string) (properties map[string]any) {
 	return properties
 }
 
-// rule reads a rule that is made at midnight.
+// rule reads a rule that is created at midnight.
 func rule(t *testing.T, name, properties string) Rule {
 	t.Helper()
 	r, err := ReadRule(name, "arn:"+name, midnight, decoded(t, properties))
@@ -37,8 +37,8 @@ func TestUnsupportedRuleIsRefused(t *testing.T) {
 		"one time":              {`{"ScheduleExpression": "at(2026-03-02T00:00:00)"}`, "at(2026-03-02T00:00:00)"},
 		"one minutes":           {`{"ScheduleExpression": "rate(1 minutes)"}`, "ScheduleExpression"},
 		"ten hour":              {`{"ScheduleExpression": "rate(10 hour)"}`, "ScheduleExpression"},
-		"nothing to start it":   {`{}`, "EventPattern or ScheduleExpression must be specified"},
-		"text for JSON":         {target(queue + `, "Input": "tick"`), "Input is not JSON"},
+		"no trigger":            {`{}`, "EventPattern or ScheduleExpression must be specified"},
+		"input that is no JSON": {target(queue + `, "Input": "tick"`), "Input is not JSON"},
 		"two inputs":            {target(queue + `, "Input": "1", "InputTransformer": {"InputTemplate": "1"}`), "exclude each other"},
 		"bus":                   {`{"EventBusName": "other", "ScheduleExpression": "rate(1 day)"}`, "other"},
 		"target":                {target(`"Arn": "arn:aws:kinesis:us-east-1:1:stream/s"`), "kinesis"},
@@ -55,7 +55,7 @@ func TestUnsupportedRuleIsRefused(t *testing.T) {
 	}
 }
 
-func TestSchedulesThatCannotBeFollowedAreRefusedByName(t *testing.T) {
+func TestUnsupportedScheduleIsRefused(t *testing.T) {
 	good := `"FlexibleTimeWindow": {"Mode": "OFF"}, "Target": {"Arn": "arn:aws:sqs:us-east-1:1:q"}, "ScheduleExpression": "rate(1 hour)"`
 	for name, tc := range map[string]struct{ properties, want string }{
 		"expression":        {`{"ScheduleExpression": "cron(0 0 ? * 6L *)"}`, "6L"},

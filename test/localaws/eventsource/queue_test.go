@@ -24,7 +24,7 @@ import (
 
 const visibility = 30 * time.Second
 
-// queue is SQS as far as a poller sees it: long polls, visibility, a dead-letter queue.
+// queue is an SQS queue with long polls, visibility timeouts and a dead-letter queue.
 type queue struct {
 	mu           sync.Mutex
 	arrived      chan struct{} // closed and replaced when messages arrive
@@ -54,6 +54,7 @@ func (q *queue) send(bodies ...string) {
 	q.arrived = make(chan struct{})
 }
 
+// left returns the IDs of the messages in the queue.
 func (q *queue) left() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -222,7 +223,7 @@ func TestHandledMessagesAreDeleted(t *testing.T) {
 		}
 		r := f.events[0].Records[0]
 		if r.Body != "a" || r.EventSource != "aws:sqs" || r.AWSRegion != "eu-west-1" || r.EventSourceARN != "arn:aws:sqs:eu-west-1:123456789012:Ingest" || r.Attributes["ApproximateReceiveCount"] != "1" {
-			t.Errorf("record %+v", r)
+			t.Errorf("record %+v, want body a of the queue Ingest, received once", r)
 		}
 		if f.at[0] != 50*time.Second {
 			t.Errorf("invoked after %v, want at once", f.at[0])
@@ -248,10 +249,10 @@ func TestFailedMessagesReappearAndEndInTheDeadLetterQueue(t *testing.T) {
 			t.Errorf("retried after %v, before the visibility timeout", f.at[1])
 		}
 		if !slices.Equal(q.dead, []string{"m2"}) || len(q.left()) != 0 {
-			t.Errorf("dead letters %v, left %v", q.dead, q.left())
+			t.Errorf("dead letters %v, left %v, want m2 and none", q.dead, q.left())
 		}
 		if first := reports[0]; !slices.Equal(first.Failed, []string{"m2"}) || first.Err != nil {
-			t.Errorf("report %+v", first)
+			t.Errorf("report %+v, want m2 failed and no error", first)
 		}
 	})
 }
@@ -282,14 +283,14 @@ func TestWholeBatchStays(t *testing.T) {
 					t.Errorf("%v left, want both messages", left)
 				}
 				if len(reports) != 1 || reports[0].Err == nil || len(reports[0].Failed) != 2 {
-					t.Errorf("reports %+v", reports)
+					t.Errorf("reports %+v, want one with an error and two failed messages", reports)
 				}
 			})
 		})
 	}
 }
 
-func TestWholeBatchIsDone(t *testing.T) {
+func TestWholeBatchIsDeleted(t *testing.T) {
 	for name, tt := range map[string]struct {
 		partial bool
 		answer  string
@@ -299,7 +300,7 @@ func TestWholeBatchIsDone(t *testing.T) {
 		"empty object":   {true, `{}`},
 		"null":           {true, `null`},
 		"nothing":        {true, ``},
-		"not asked for":  {false, `{"batchItemFailures":[{"itemIdentifier":"m1"}]}`},
+		"not enabled":    {false, `{"batchItemFailures":[{"itemIdentifier":"m1"}]}`},
 		"any other text": {false, `done`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -367,7 +368,7 @@ func TestHurryEndsTheWindowOfABatch(t *testing.T) {
 		q.send(make([]string, 12)...)
 		time.Sleep(visibility / 3)
 		if got := f.batches(); len(got) != 0 {
-			t.Errorf("batches %v before somebody hurries", got)
+			t.Errorf("batches %v before Hurry, want none", got)
 		}
 		hurry.Store(true)
 		time.Sleep(2 * time.Second)
@@ -415,7 +416,7 @@ func TestBatchEndsAtThePayloadLimit(t *testing.T) {
 		for i, b := range f.batches() {
 			total += len(b)
 			if f.sizes[i] > 6<<20 {
-				t.Errorf("batch %d has %d bytes, Lambda takes 6 MiB", i, f.sizes[i])
+				t.Errorf("batch %d has %d bytes, Lambda accepts at most 6 MiB", i, f.sizes[i])
 			}
 		}
 		if total != 10 || len(q.left()) != 0 {
@@ -433,22 +434,22 @@ func TestPollerSurvivesAQueueThatDoesNotAnswer(t *testing.T) {
 			q.mu.Lock()
 			q.fail = nil
 			if q.receiveCalls > 4 {
-				t.Errorf("%d calls in 3.5 s", q.receiveCalls)
+				t.Errorf("%d calls in 3.5 s, want at most 4", q.receiveCalls)
 			}
 			q.mu.Unlock()
 			q.send("a")
 			time.Sleep(2 * time.Second)
 		})
 		if len(q.left()) != 0 || len(f.batches()) != 1 {
-			t.Errorf("left %v after %d invocations", q.left(), len(f.batches()))
+			t.Errorf("left %v after %d invocations, want none after one", q.left(), len(f.batches()))
 		}
 		if reports[0].Err == nil || !strings.Contains(reports[0].Err.Error(), "connection refused") {
-			t.Errorf("report %+v", reports[0])
+			t.Errorf("report %+v, want the error of the queue", reports[0])
 		}
 	})
 }
 
-func TestMessagesTellTheCloudsTime(t *testing.T) {
+func TestMessagesHaveTheCloudsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		q, f := newQueue(), &function{}
@@ -476,7 +477,7 @@ func TestOnlyPresentMappingsAreServed(t *testing.T) {
 		pollers.Set(ctx, []eventsource.Mapping{mapping(nil)}) // no second poller
 		synctest.Wait()
 		if q.receiveCalls != 1 || len(pollers.Mappings()) != 1 {
-			t.Errorf("%d polls, mappings %v", q.receiveCalls, pollers.Mappings())
+			t.Errorf("%d polls, mappings %v, want one of each", q.receiveCalls, pollers.Mappings())
 		}
 		pollers.Set(ctx, nil)
 		synctest.Wait()

@@ -24,7 +24,7 @@ import (
 
 const streamARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/telemetry"
 
-// stream is Kinesis as far as a poller sees it. Sequence numbers begin at 1 in each shard.
+// stream is a Kinesis stream. Sequence numbers begin at 1 in each shard.
 type stream struct {
 	mu     sync.Mutex
 	shards map[string][]types.Record
@@ -62,7 +62,7 @@ func (s *stream) ListShards(_ context.Context, in *kinesis.ListShardsInput, _ ..
 			}
 		}
 	})
-	// One a page.
+	// One shard per page.
 	at := 0
 	if in.NextToken != nil {
 		at, _ = strconv.Atoi(*in.NextToken)
@@ -97,7 +97,7 @@ func (s *stream) GetRecords(_ context.Context, in *kinesis.GetRecordsInput, _ ..
 	return &kinesis.GetRecordsOutput{Records: slices.Clone(records), NextShardIterator: aws.String(id + ":" + strconv.Itoa(at+len(records)))}, nil
 }
 
-// streamRun is what happened while a mapping was served.
+// streamRun records what happened while a mapping was served.
 type streamRun struct {
 	mu        sync.Mutex
 	start     time.Time
@@ -109,7 +109,7 @@ type streamRun struct {
 	behind    int
 }
 
-// runStream serves a mapping for a while of synthetic time; answer gets the bodies. The
+// runStream serves a mapping for a while of synthetic time. answer is the function's handler. The
 // test must run in a bubble.
 func runStream(t *testing.T, s *stream, change func(*eventsource.Mapping), answer func(bodies []string) (string, error), during func(*eventsource.Sources)) *streamRun {
 	t.Helper()
@@ -206,7 +206,7 @@ func TestRecordsReachTheFunctionInOrderOfTheirShard(t *testing.T) {
 	})
 }
 
-func TestLatestStartsBehindWhatIsThere(t *testing.T) {
+func TestLatestSkipsExistingRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
 		s.put("shardId-0", "b1")
@@ -215,7 +215,7 @@ func TestLatestStartsBehindWhatIsThere(t *testing.T) {
 			time.Sleep(2 * time.Second)
 		})
 		if !slices.Equal(r.batches, []string{"b2"}) {
-			t.Errorf("batches %q, want only what came later", r.batches)
+			t.Errorf("batches %q, want only the later record b2", r.batches)
 		}
 	})
 }
@@ -262,7 +262,7 @@ func TestStreamBatchesBySizeWindowAndPayload(t *testing.T) {
 			time.Sleep(2 * time.Second)
 		})
 		if !slices.Equal(r.batches, []string{"b1 b2"}) {
-			t.Errorf("batches %q, want one of both: somebody hurries", r.batches)
+			t.Errorf("batches %q, want one of both, without waiting for the window", r.batches)
 		}
 	})
 }
@@ -281,7 +281,7 @@ func TestFailedRecordsOfAStream(t *testing.T) {
 		want      []string
 		discarded int
 	}{
-		"repeats from the lowest failed record on": {
+		"retries from the lowest failed record on": {
 			answer: func() func([]string) (string, error) {
 				calls := 0
 				return func(bodies []string) (string, error) {
@@ -293,11 +293,11 @@ func TestFailedRecordsOfAStream(t *testing.T) {
 			}(),
 			want: []string{"b1 b2 b3 b4", "b2 b3 b4"},
 		},
-		"repeats a whole batch until the retries are used up": {
+		"retries a whole batch until the retries are used up": {
 			change: func(m *eventsource.Mapping) { m.Retries = 2 }, answer: whole,
 			want: []string{"b1 b2 b3 b4", "b1 b2 b3 b4", "b1 b2 b3 b4"}, discarded: 4,
 		},
-		"never repeats without retries": {
+		"discards without a retry": {
 			change: func(m *eventsource.Mapping) { m.Retries = 0 }, answer: failing("b3"),
 			want: []string{"b1 b2 b3 b4"}, discarded: 2,
 		},
@@ -309,14 +309,14 @@ func TestFailedRecordsOfAStream(t *testing.T) {
 			change: func(m *eventsource.Mapping) { m.Retries, m.Bisect = 0, true }, answer: failing("b2"),
 			want: []string{"b1 b2 b3 b4", "b2 b3 b4", "b2", "b3 b4"}, discarded: 1,
 		},
-		"takes an answer without failures for success where none are asked for": {
+		"ignores reported failures unless they are enabled": {
 			change: func(m *eventsource.Mapping) { m.PartialFailures = false }, answer: failing("b1"), want: []string{"b1 b2 b3 b4"},
 		},
-		"fails whole by a record that is not in the batch": {
+		"fails the whole batch for a record that is not in it": {
 			change: func(m *eventsource.Mapping) { m.Retries = 0 }, want: []string{"b1 b2 b3 b4"}, discarded: 4,
 			answer: func([]string) (string, error) { return `{"batchItemFailures":[{"itemIdentifier":"9"}]}`, nil },
 		},
-		"repeats beyond its retries what did not reach the function": {
+		"retries without a limit when the function is not reached": {
 			change: func(m *eventsource.Mapping) { m.Retries = 0 }, want: []string{"b1 b2 b3 b4", "b1 b2 b3 b4", "b1 b2 b3 b4"},
 			answer: func() func([]string) (string, error) {
 				calls := 0
@@ -376,7 +376,7 @@ func TestDiscardedRecordsAreReported(t *testing.T) {
 		if to != queue || context.FunctionArn != "arn:aws:lambda:eu-west-1:123456789012:function:evaluator" || context.Condition != "RetryAttemptsExhausted" || context.ApproximateInvokeCount != 2 ||
 			info.ShardID != "shardId-0" || info.StartSequenceNumber != "2" || info.EndSequenceNumber != "3" || info.BatchSize != 2 || info.StreamArn != streamARN ||
 			info.ApproximateArrivalOfFirstRecord != r.start.Add(time.Hour).UTC().Format("2006-01-02T15:04:05.000Z") {
-			t.Errorf("got %s", r.discarded[0])
+			t.Errorf("got %s, want a message about the records 2 and 3", r.discarded[0])
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -406,12 +406,12 @@ func TestStreamPollerSurvivesAStreamThatDoesNotAnswer(t *testing.T) {
 			time.Sleep(2 * time.Second)
 		})
 		if !slices.Equal(r.batches, []string{"b1"}) || len(r.reports) < 3 || r.reports[0].Err == nil {
-			t.Errorf("batches %q, reports %v", r.batches, r.reports)
+			t.Errorf("batches %q, reports %v, want b1 after at least two errors", r.batches, r.reports)
 		}
 	})
 }
 
-func TestBehindCountsWhatIsNotSettled(t *testing.T) {
+func TestBehindCountsUnfinishedRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
 		r := runStream(t, s, func(m *eventsource.Mapping) { m.BatchSize = 1 }, func(bodies []string) (string, error) {
@@ -432,7 +432,7 @@ func TestBehindCountsWhatIsNotSettled(t *testing.T) {
 	})
 }
 
-func TestMappingThatIsGoneIsNotServed(t *testing.T) {
+func TestRemovedMappingIsNotServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
 		r := runStream(t, s, nil, nil, func(streams *eventsource.Sources) {
@@ -442,7 +442,7 @@ func TestMappingThatIsGoneIsNotServed(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		})
 		if len(r.batches) != 0 || r.behind != 0 {
-			t.Errorf("batches %q, %d behind", r.batches, r.behind)
+			t.Errorf("batches %q, %d behind, want none", r.batches, r.behind)
 		}
 	})
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/functions"
 )
 
-// TestMain also plays the Runtime Interface Emulator, for a function whose environment
-// says so: the tests of this package need no real one.
+// TestMain is also a fake Runtime Interface Emulator, if the environment has FAKE_RIE. So the tests
+// of this package need no real one.
 func TestMain(m *testing.M) {
 	if os.Getenv("FAKE_RIE") != "" {
 		fakeRIE()
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fakeRIE answers as the emulator does, by what the event says.
+// fakeRIE answers as the emulator does. The event selects the answer.
 func fakeRIE() {
 	address := os.Args[slices.Index(os.Args, "--runtime-interface-emulator-address")+1]
 	count := 0
@@ -93,7 +93,7 @@ func runner(t *testing.T, files map[string]string) (*functions.Runner, *function
 		},
 		Code: func(_ context.Context, bucket, key string) ([]byte, error) {
 			if bucket != "b" || key != "k" {
-				t.Errorf("code is read from %s/%s", bucket, key)
+				t.Errorf("code is read from %s/%s, want b/k", bucket, key)
 			}
 			return zipOf(t, files), nil
 		},
@@ -124,7 +124,7 @@ func TestFunctionRunsInItsDeployedEnvironment(t *testing.T) {
 	for key, want := range map[string]string{
 		"QUEUE": "q", "AWS_REGION": "eu-west-1", "AWS_LAMBDA_FUNCTION_NAME": "forwarder", "AWS_LAMBDA_FUNCTION_TIMEOUT": "3",
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "_HANDLER": "bootstrap", "count": "1",
-		"AWS_ENDPOINT_URL": "http://localhost:1", // whatever the template says
+		"AWS_ENDPOINT_URL": "http://localhost:1", // overrides the function's own value
 	} {
 		if env[key] != want {
 			t.Errorf("%s is %q, want %q", key, env[key], want)
@@ -144,12 +144,12 @@ func TestEnvironmentStaysWarmUntilItBreaksOrTheFunctionChanges(t *testing.T) {
 	r, f := runner(t, script)
 	environment(t, r)
 	if env := environment(t, r); env["count"] != "2" {
-		t.Errorf("the second invocation is number %s of its environment", env["count"])
+		t.Errorf("the second invocation is number %s of its environment, want 2", env["count"])
 	}
 	f.Environment = maps.Clone(f.Environment)
 	f.Environment["QUEUE"] = "other"
 	if env := environment(t, r); env["count"] != "1" || env["QUEUE"] != "other" {
-		t.Errorf("after an update: %s invocations, queue %s", env["count"], env["QUEUE"])
+		t.Errorf("after an update: %s invocations, queue %s, want a new environment with the queue other", env["count"], env["QUEUE"])
 	}
 	for event, want := range map[string]string{
 		"fail":     "Error: boom",
@@ -158,15 +158,15 @@ func TestEnvironmentStaysWarmUntilItBreaksOrTheFunctionChanges(t *testing.T) {
 	} {
 		result, err := r.Invoke(t.Context(), "forwarder", []byte(`"`+event+`"`))
 		if err != nil || result.FunctionError != "Unhandled" || result.Reason() != want {
-			t.Errorf("%s: %+v (%s), error %v", event, result, result.Reason(), err)
+			t.Errorf("%s: %+v, reason %q, error %v, want the reason %q", event, result, result.Reason(), err, want)
 		}
 		fresh := environment(t, r)["count"] == "1"
 		if fresh != (event != "fail") {
-			t.Errorf("after %s the environment is new: %v", event, fresh)
+			t.Errorf("after %s the environment is new: %v, want %v", event, fresh, event != "fail")
 		}
 	}
 	if _, err := r.Invoke(t.Context(), "forwarder", []byte(`"die"`)); err == nil {
-		t.Error("an emulator that ended gave an answer")
+		t.Error("got no error of an emulator that exited")
 	}
 	if env := environment(t, r); env["count"] != "1" {
 		t.Error("the emulator was not started again")
@@ -182,7 +182,7 @@ func TestStoppedRunnerRunsNothing(t *testing.T) {
 	}
 }
 
-// elf is the header of a binary for a machine that nobody has.
+// elfHeader returns the header of a binary for a machine.
 func elfHeader(machine uint16) string {
 	header := make([]byte, 64)
 	copy(header, "\x7fELF\x02\x01\x01")
@@ -235,7 +235,7 @@ func call(h http.Handler, method, path, kind, body string) *httptest.ResponseRec
 	return w
 }
 
-func TestAsynchronousInvocationIsRepeatedAsTheFunctionSays(t *testing.T) {
+func TestAsynchronousInvocationIsRetried(t *testing.T) {
 	for retries, want := range map[int]string{0: "2", 1: "3", 2: "4"} {
 		r, f := runner(t, script)
 		f.Retries = retries
@@ -250,13 +250,13 @@ func TestAsynchronousInvocationIsRepeatedAsTheFunctionSays(t *testing.T) {
 		}
 		api := functions.NewAPI(t.Context(), r, nil)
 		if err := api.InvokeEvent("forwarder", []byte(`"fail"`)); err == nil || !strings.Contains(err.Error(), "boom") {
-			t.Errorf("error %v", err)
+			t.Errorf("error %v, want boom", err)
 		}
 		if env := environment(t, r); env["count"] != want {
-			t.Errorf("with %d retries it is invocation number %s, want %s", retries, env["count"], want)
+			t.Errorf("with %d retries the next invocation is number %s, want %s", retries, env["count"], want)
 		}
 		if failed != 1+retries || dropped != 1 {
-			t.Errorf("with %d retries %d invocations failed, %d events were dropped", retries, failed, dropped)
+			t.Errorf("with %d retries %d invocations failed and %d events were dropped, want %d and 1", retries, failed, dropped, 1+retries)
 		}
 	}
 }
@@ -293,7 +293,7 @@ func TestInvokeIsAnsweredByTheFunction(t *testing.T) {
 		t.Errorf("huge payload: %d", w.Code)
 	}
 	if passed.Load() != 0 {
-		t.Errorf("%d of our calls went to the emulator", passed.Load())
+		t.Errorf("%d invocations went to the emulator, want none", passed.Load())
 	}
 	for _, path := range []string{"/2015-03-31/functions/forwarder", "/2015-03-31/functions/"} {
 		call(api, "GET", path, "", "")
@@ -305,7 +305,7 @@ func TestInvokeIsAnsweredByTheFunction(t *testing.T) {
 		{"POST", "/2015-03-31/functions"}, {"DELETE", "/2015-03-31/functions/forwarder"}, {"PUT", "/2015-03-31/functions/forwarder/code"},
 		{"PUT", "/2017-10-31/functions/forwarder/concurrency"}, {"PUT", "/2019-09-25/functions/forwarder/event-invoke-config"}} {
 		if w := call(api, tt[0], tt[1], "", "{}"); w.Code != http.StatusNotImplemented {
-			t.Errorf("%s %s: %d, want a refusal", tt[0], tt[1], w.Code)
+			t.Errorf("%s %s: got %d, want 501", tt[0], tt[1], w.Code)
 		}
 	}
 	for _, tt := range [][2]string{{"POST", "/2015-03-31/functions/forwarder/policy"}, {"DELETE", "/2015-03-31/functions/forwarder/policy/id"}, {"POST", "/2017-03-31/tags/arn"}} {

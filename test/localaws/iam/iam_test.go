@@ -30,7 +30,7 @@ import (
 
 const roleARN = "arn:aws:iam::123456789012:role/path/Worker"
 
-// enforcer knows one role with these statements, and lets services assume it by trust.
+// enforcer returns an enforcer with one role, which has a trust policy and these policies.
 func enforcer(t *testing.T, trust string, policies ...string) *Enforcer {
 	t.Helper()
 	parse := func(statements string) document {
@@ -73,28 +73,28 @@ func TestPoliciesDecideAsInIAM(t *testing.T) {
 		policies []string
 		want     string // "" when it is allowed
 	}{
-		"nothing":                 {nil, noAllow},
-		"named":                   {[]string{allow}, ""},
-		"another policy":          {[]string{statementOf("Allow", `"sqs:*"`, `"arn:aws:sqs:*:*:other"`, ""), allow}, ""},
-		"another action":          {[]string{statementOf("Allow", `"sqs:ReceiveMessage"`, `"*"`, "")}, noAllow},
-		"another resource":        {[]string{statementOf("Allow", `"sqs:SendMessage"`, `"`+queue+`-2"`, "")}, noAllow},
-		"action in another case":  {[]string{statementOf("Allow", `"SQS:sendmessage"`, `"*"`, "")}, ""},
-		"wildcards":               {[]string{statementOf("Allow", `["kms:Decrypt", "sqs:Send*"]`, `["arn:aws:sqs:*:123456789012:job?"]`, "")}, ""},
-		"deny wins":               {[]string{statementOf("Deny", `"sqs:*"`, `"*"`, ""), allow}, explicit},
-		"deny after":              {[]string{allow, statementOf("Deny", `"sqs:*"`, `"*"`, "")}, explicit},
-		"deny of something else":  {[]string{allow, statementOf("Deny", `"sqs:PurgeQueue"`, `"*"`, "")}, ""},
-		"not action":              {[]string{`{"Effect": "Allow", "NotAction": "sqs:Receive*", "Resource": "*"}`}, ""},
-		"not resource":            {[]string{`{"Effect": "Allow", "Action": "sqs:*", "NotResource": "` + queue + `"}`}, noAllow},
-		"condition met":           {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"StringEquals": {"AWS:RequestedRegion": ["us-east-1", "eu-west-1"]}}`)}, ""},
-		"condition not met":       {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/Worker"}}`)}, noAllow},
-		"unknown condition key":   {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"Bool": {"aws:MultiFactorAuthPresent": "true"}}`)}, `condition key "aws:MultiFactorAuthPresent" is not supported by the local AWS`},
-		"unknown, but irrelevant": {[]string{allow, statementOf("Allow", `"kms:Decrypt"`, `"*"`, `, "Condition": {"StringEquals": {"kms:GrantOperations": "sqs"}}`)}, ""},
-		"unknown variable":        {[]string{statementOf("Allow", `"*"`, `"arn:aws:sqs:*:*:${aws:username}"`, "")}, `policy variable "aws:username" is not supported by the local AWS`},
+		"nothing":                {nil, noAllow},
+		"named":                  {[]string{allow}, ""},
+		"another policy":         {[]string{statementOf("Allow", `"sqs:*"`, `"arn:aws:sqs:*:*:other"`, ""), allow}, ""},
+		"another action":         {[]string{statementOf("Allow", `"sqs:ReceiveMessage"`, `"*"`, "")}, noAllow},
+		"another resource":       {[]string{statementOf("Allow", `"sqs:SendMessage"`, `"`+queue+`-2"`, "")}, noAllow},
+		"action in another case": {[]string{statementOf("Allow", `"SQS:sendmessage"`, `"*"`, "")}, ""},
+		"wildcards":              {[]string{statementOf("Allow", `["kms:Decrypt", "sqs:Send*"]`, `["arn:aws:sqs:*:123456789012:job?"]`, "")}, ""},
+		"deny wins":              {[]string{statementOf("Deny", `"sqs:*"`, `"*"`, ""), allow}, explicit},
+		"deny after":             {[]string{allow, statementOf("Deny", `"sqs:*"`, `"*"`, "")}, explicit},
+		"deny of something else": {[]string{allow, statementOf("Deny", `"sqs:PurgeQueue"`, `"*"`, "")}, ""},
+		"not action":             {[]string{`{"Effect": "Allow", "NotAction": "sqs:Receive*", "Resource": "*"}`}, ""},
+		"not resource":           {[]string{`{"Effect": "Allow", "Action": "sqs:*", "NotResource": "` + queue + `"}`}, noAllow},
+		"condition met":          {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"StringEquals": {"AWS:RequestedRegion": ["us-east-1", "eu-west-1"]}}`)}, ""},
+		"condition not met":      {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/Worker"}}`)}, noAllow},
+		"unknown condition key":  {[]string{statementOf("Allow", `"*"`, `"*"`, `, "Condition": {"Bool": {"aws:MultiFactorAuthPresent": "true"}}`)}, `condition key "aws:MultiFactorAuthPresent" is not supported by the local AWS`},
+		"unknown, not evaluated": {[]string{allow, statementOf("Allow", `"kms:Decrypt"`, `"*"`, `, "Condition": {"StringEquals": {"kms:GrantOperations": "sqs"}}`)}, ""},
+		"unknown variable":       {[]string{statementOf("Allow", `"*"`, `"arn:aws:sqs:*:*:${aws:username}"`, "")}, `policy variable "aws:username" is not supported by the local AWS`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := enforcer(t, "", tt.policies...)
 			err := e.Allow(t.Context(), Session{Role: roleARN, Name: "run"}, queue, "sqs:SendMessage")
-			if tt.want == "" != (err == nil) || err != nil && !strings.HasSuffix(err.Error(), tt.want) && !strings.Contains(err.Error(), tt.want) {
+			if tt.want == "" != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 			if denials := e.Denials(); (len(denials) > 0) != (err != nil) {
@@ -133,13 +133,13 @@ func TestServicesAssumeRolesThatTrustThem(t *testing.T) {
 		trust, source string
 		ok            bool
 	}{
-		"trusted":           {trust(`"iot.amazonaws.com"`, ""), source, true},
-		"one of two":        {trust(`["lambda.amazonaws.com", "iot.amazonaws.com"]`, ""), source, true},
-		"another service":   {trust(`"lambda.amazonaws.com"`, ""), source, false},
-		"source":            {trust(`"iot.amazonaws.com"`, conditions("arn:aws:iot:*:123456789012:rule/*")), source, true},
-		"another source":    {trust(`"iot.amazonaws.com"`, conditions("arn:aws:iot:*:123456789012:job/*")), source, false},
-		"source not named":  {trust(`"iot.amazonaws.com"`, conditions("arn:aws:iot:*:123456789012:rule/*")), "", false},
-		"colons stay apart": {trust(`"iot.amazonaws.com"`, conditions("arn:aws:iot:*:rule/hot")), source, false},
+		"trusted":          {trust(`"iot.amazonaws.com"`, ""), source, true},
+		"one of two":       {trust(`["lambda.amazonaws.com", "iot.amazonaws.com"]`, ""), source, true},
+		"another service":  {trust(`"lambda.amazonaws.com"`, ""), source, false},
+		"source":           {trust(`"iot.amazonaws.com"`, conditions("arn:aws:iot:*:123456789012:rule/*")), source, true},
+		"another source":   {trust(`"iot.amazonaws.com"`, conditions("arn:aws:iot:*:123456789012:job/*")), source, false},
+		"source not named": {trust(`"iot.amazonaws.com"`, conditions("arn:aws:iot:*:123456789012:rule/*")), "", false},
+		"* over colons":    {trust(`"iot.amazonaws.com"`, conditions("arn:aws:iot:*:rule/hot")), source, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := enforcer(t, tt.trust)
@@ -151,8 +151,8 @@ func TestServicesAssumeRolesThatTrustThem(t *testing.T) {
 	}
 }
 
-// client is an SDK configuration for a server behind the enforcer, and counts what came
-// through.
+// client returns an SDK configuration for a server behind the enforcer, and the number of calls
+// that the enforcer passed on.
 func client(t *testing.T, e *Enforcer, credentials aws.Credentials) (aws.Config, *int) {
 	t.Helper()
 	passed := 0
@@ -168,8 +168,8 @@ func client(t *testing.T, e *Enforcer, credentials aws.Credentials) (aws.Config,
 	}, &passed
 }
 
-// TestCallsOfFunctions makes each call with the SDK that the functions use: denied without
-// policies, in the service's form, and allowed by what it is said to need.
+// TestCallsOfFunctions makes the calls of the functions with the SDK. Each is denied without
+// policies, with the error code of its service, and allowed by exactly the wanted permissions.
 func TestCallsOfFunctions(t *testing.T) {
 	const (
 		queueURL = "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs"
@@ -348,11 +348,11 @@ func TestCallsOfFunctions(t *testing.T) {
 			for _, n := range tt.want {
 				statements = append(statements, statementOf("Allow", `"`+n.action+`"`, `"`+n.resource+`"`, ""))
 			}
-			for left := range statements { // each is needed
-				e := enforcer(t, "", slices.Delete(slices.Clone(statements), left, left+1)...)
+			for missing := range statements {
+				e := enforcer(t, "", slices.Delete(slices.Clone(statements), missing, missing+1)...)
 				config, passed := client(t, e, e.Issue(session))
 				if tt.do(config); *passed != 0 {
-					t.Errorf("passed without %v", tt.want[left])
+					t.Errorf("allowed without %v", tt.want[missing])
 				}
 			}
 			e = enforcer(t, "", statements...)
@@ -365,7 +365,7 @@ func TestCallsOfFunctions(t *testing.T) {
 	}
 }
 
-func TestUnknownCallsOfFunctionsAreRefusedByName(t *testing.T) {
+func TestUnsupportedCallsOfFunctionsAreRefused(t *testing.T) {
 	e := enforcer(t, "", statementOf("Allow", `"*"`, `"*"`, ""))
 	config, passed := client(t, e, e.Issue(Session{Role: roleARN, Name: "run"}))
 	_, purge := sqs.NewFromConfig(config).PurgeQueue(t.Context(), &sqs.PurgeQueueInput{QueueUrl: aws.String("https://sqs/1/q")})
@@ -385,10 +385,10 @@ func TestUnknownCallsOfFunctionsAreRefusedByName(t *testing.T) {
 		}
 	}
 	if *passed != 0 || len(e.Denials()) != 9 || !strings.HasPrefix(e.Denials()[0], "run called sqs AmazonSQS.PurgeQueue") {
-		t.Errorf("passed %d, denials %q", *passed, e.Denials())
+		t.Errorf("passed %d, denials %q, want none passed and nine denials", *passed, e.Denials())
 	}
 	users, passed := client(t, e, aws.Credentials{AccessKeyID: "local", SecretAccessKey: "local"})
 	if _, err := sqs.NewFromConfig(users).PurgeQueue(t.Context(), &sqs.PurgeQueueInput{QueueUrl: aws.String("https://sqs/1/q")}); err != nil || *passed != 1 {
-		t.Errorf("a user's call: %v, passed %d", err, *passed)
+		t.Errorf("a call with the user's credentials: error %v, passed %d, want it passed", err, *passed)
 	}
 }

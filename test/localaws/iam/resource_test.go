@@ -13,7 +13,8 @@ const (
 	alarm  = "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:a"
 )
 
-// put gives a queue or a topic, or its key, these statements.
+// put sets the statements of the policy of a queue, a topic or a function, and of the key that
+// encrypts it.
 func (e *Enforcer) put(t *testing.T, arn, encryptedBy, statements, keyStatements string) {
 	t.Helper()
 	parse := func(version, statements string) document {
@@ -42,27 +43,27 @@ const (
 	explicit = "with an explicit deny in a resource-based policy"
 )
 
-func TestServicesSendByTheResourcesPolicy(t *testing.T) {
+func TestServicesNeedTheResourcesPolicy(t *testing.T) {
 	for name, tt := range map[string]struct {
 		service, source, resource, action string
 		policy, encryptedBy, keyPolicy    string
 		want                              string // "" when it is allowed
 	}{
-		"no statement":                     {"events", rule, jobs, "sqs:SendMessage", tlsOnly, "", "", unmet + "sqs:SendMessage action"},
-		"named":                            {"events", rule, jobs, "sqs:SendMessage", tlsOnly + "," + forRule, "", "", ""},
-		"another rule":                     {"events", rule + "2", jobs, "sqs:SendMessage", forRule, "", "", unmet},
-		"another service":                  {"sns", rule, jobs, "sqs:SendMessage", forRule, "", "", unmet},
-		"denied":                           {"events", rule, jobs, "sqs:SendMessage", forRule + "," + strings.Replace(tlsOnly, "false", "true", 1), "", "", explicit},
-		"everybody":                        {"events", rule, news, "sns:Publish", forAll, "", "", ""},
-		"the default policy, an alarm":     {"cloudwatch", alarm, news, "sns:Publish", byDefault, "", "", ""},
-		"the default policy, a rule":       {"events", rule, news, "sns:Publish", byDefault, "", "", unmet},
-		"the account is not a service":     {"sns", news, jobs, "sqs:SendMessage", strings.Replace(byRoot, "kms:*", "sqs:*", 1), "", "", unmet},
-		"a key that the account keeps":     {"sns", news, jobs, "sqs:SendMessage", strings.Replace(forAll, "sns:Publish", "sqs:*", 1), "k", byRoot, "kms:GenerateDataKey on resource: " + keyARN + " " + unmet},
-		"a key that the service may use":   {"sns", news, jobs, "sqs:SendMessage", strings.Replace(forAll, "sns:Publish", "sqs:*", 1), "k", byRoot + "," + forSNS, ""},
-		"a key of AWS":                     {"cloudwatch", alarm, news, "sns:Publish", forAll, "alias/aws/sns", byRoot, "does not let cloudwatch.amazonaws.com use the key"},
-		"a way to name callers unknown":    {"events", rule, news, "sns:Publish", strings.Replace(forAll, "Principal", "NotPrincipal", 1), "", "", `policy element "NotPrincipal" is not supported by the local AWS`},
-		"a condition key unknown":          {"events", rule, news, "sns:Publish", strings.Replace(byDefault, "AWS:SourceOwner", "aws:SourceOrgID", 1), "", "", `condition key "aws:SourceOrgID" is not supported by the local AWS`},
-		"a topic that is not there passes": {"events", rule, jobs + "2", "sqs:SendMessage", forRule, "", "", ""},
+		"no statement":                   {"events", rule, jobs, "sqs:SendMessage", tlsOnly, "", "", unmet + "sqs:SendMessage action"},
+		"named":                          {"events", rule, jobs, "sqs:SendMessage", tlsOnly + "," + forRule, "", "", ""},
+		"another rule":                   {"events", rule + "2", jobs, "sqs:SendMessage", forRule, "", "", unmet},
+		"another service":                {"sns", rule, jobs, "sqs:SendMessage", forRule, "", "", unmet},
+		"denied":                         {"events", rule, jobs, "sqs:SendMessage", forRule + "," + strings.Replace(tlsOnly, "false", "true", 1), "", "", explicit},
+		"everybody":                      {"events", rule, news, "sns:Publish", forAll, "", "", ""},
+		"the default policy, an alarm":   {"cloudwatch", alarm, news, "sns:Publish", byDefault, "", "", ""},
+		"the default policy, a rule":     {"events", rule, news, "sns:Publish", byDefault, "", "", unmet},
+		"the account is not a service":   {"sns", news, jobs, "sqs:SendMessage", strings.Replace(byRoot, "kms:*", "sqs:*", 1), "", "", unmet},
+		"a key for the account only":     {"sns", news, jobs, "sqs:SendMessage", strings.Replace(forAll, "sns:Publish", "sqs:*", 1), "k", byRoot, "kms:GenerateDataKey on resource: " + keyARN + " " + unmet},
+		"a key that the service may use": {"sns", news, jobs, "sqs:SendMessage", strings.Replace(forAll, "sns:Publish", "sqs:*", 1), "k", byRoot + "," + forSNS, ""},
+		"a key of AWS":                   {"cloudwatch", alarm, news, "sns:Publish", forAll, "alias/aws/sns", byRoot, "does not let cloudwatch.amazonaws.com use the key"},
+		"NotPrincipal":                   {"events", rule, news, "sns:Publish", strings.Replace(forAll, "Principal", "NotPrincipal", 1), "", "", `policy element "NotPrincipal" is not supported by the local AWS`},
+		"an unsupported condition key":   {"events", rule, news, "sns:Publish", strings.Replace(byDefault, "AWS:SourceOwner", "aws:SourceOrgID", 1), "", "", `condition key "aws:SourceOrgID" is not supported by the local AWS`},
+		"a queue that does not exist":    {"events", rule, jobs + "2", "sqs:SendMessage", forRule, "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := enforcer(t, "")
@@ -75,13 +76,13 @@ func TestServicesSendByTheResourcesPolicy(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 			if denials := e.Denials(); tt.want == "" != (len(denials) == 0) {
-				t.Errorf("denials %v", denials)
+				t.Errorf("denials %v after %v", denials, err)
 			}
 		})
 	}
 }
 
-func TestServicesInvokeFunctionsByTheirPolicy(t *testing.T) {
+func TestServicesNeedTheFunctionsPolicy(t *testing.T) {
 	const function, rule = "arn:aws:lambda:eu-west-1:123456789012:function:f", "arn:aws:iot:eu-west-1:123456789012:rule/mine"
 	allow := func(condition string) string {
 		return `{"Effect":"Allow","Action":"lambda:InvokeFunction","Principal":{"Service":"iot.amazonaws.com"},"Resource":"` + function + `","Condition":{` + condition + `}}`
@@ -113,7 +114,7 @@ func TestServicesInvokeFunctionsByTheirPolicy(t *testing.T) {
 	}
 }
 
-func TestRolesAreJudgedByTheResourcesPolicyToo(t *testing.T) {
+func TestResourcesPolicyAppliesToRolesToo(t *testing.T) {
 	const send = `{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "*"}`
 	const useKey = `{"Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": "` + keyARN + `", "Condition": {"StringEquals": {"kms:ViaService": "sqs.eu-west-1.amazonaws.com"}}}`
 	forRole := `{"Effect": "Allow", "Principal": {"AWS": "` + roleARN + `"}, "Action": "sqs:SendMessage", "Resource": "*"}`
@@ -124,15 +125,15 @@ func TestRolesAreJudgedByTheResourcesPolicyToo(t *testing.T) {
 		"denied":                         {send, strings.Replace(tlsOnly, "false", "true", 1), "", "", explicit},
 		"over TLS":                       {send, tlsOnly, "", "", ""},
 		"allowed by the queue":           {`{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}`, forRole, "", "", ""},
-		"allowed, but denied the role":   {strings.Replace(send, "Allow", "Deny", 1), forRole, "", "", "with an explicit deny in an identity-based policy"},
-		"the account may allow":          {`{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}`, strings.Replace(byRoot, "kms:*", "sqs:*", 1), "", "", "because no identity-based policy allows the sqs:SendMessage action"},
+		"denied by the role's policy":    {strings.Replace(send, "Allow", "Deny", 1), forRole, "", "", "with an explicit deny in an identity-based policy"},
+		"only the account is allowed":    {`{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}`, strings.Replace(byRoot, "kms:*", "sqs:*", 1), "", "", "because no identity-based policy allows the sqs:SendMessage action"},
 		"the account is denied":          {send, strings.Replace(strings.Replace(byRoot, "kms:*", "sqs:*", 1), "Allow", "Deny", 1), "", "", explicit},
-		"a key, nothing of it":           {send, "", "k", byRoot, "kms:GenerateDataKey on resource: " + keyARN + " because no identity-based policy"},
+		"a key, no permission for it":    {send, "", "k", byRoot, "kms:GenerateDataKey on resource: " + keyARN + " because no identity-based policy"},
 		"a key":                          {send + "," + useKey, "", "k", byRoot, ""},
 		"a key that trusts no policy":    {send + "," + useKey, "", "k", forSNS, "kms:GenerateDataKey on resource: " + keyARN + " " + unmet},
 		"a key that names the role":      {send, "", "k", strings.Replace(forRole, "sqs:SendMessage", "kms:*", 1), ""},
 		"a key of AWS":                   {send, "", "alias/aws/sqs", "", ""},
-		"a key by an alias":              {send + "," + strings.Replace(useKey, `{"StringEquals": {"kms:ViaService": "sqs.eu-west-1.amazonaws.com"}}`, `{"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/fleet"}}`, 1), "", "k", byRoot, `condition key "kms:ResourceAliases" is not supported by the local AWS`},
+		"a key by its alias":             {send + "," + strings.Replace(useKey, `{"StringEquals": {"kms:ViaService": "sqs.eu-west-1.amazonaws.com"}}`, `{"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/fleet"}}`, 1), "", "k", byRoot, `condition key "kms:ResourceAliases" is not supported by the local AWS`},
 		"a key that everybody is denied": {send + "," + useKey, "", "k", byRoot + "," + strings.Replace(forAll, `"Allow"`, `"Deny"`, 1) + "," + strings.Replace(strings.Replace(forAll, "sns:Publish", "kms:Decrypt", 1), "Allow", "Deny", 1), "kms:Decrypt on resource: " + keyARN + " " + explicit},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,7 +27,7 @@ const (
 
 var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
-// world is a service with real clients before it, on a clock that tests step.
+// world is a service with real clients, on a clock that tests step.
 type world struct {
 	*iot.Client
 	data     *iotdataplane.Client
@@ -38,7 +38,7 @@ type world struct {
 	sent     recorder
 }
 
-// recorder is a data plane that keeps what it is asked to do.
+// recorder is a data plane that records the published messages.
 type recorder struct {
 	published []iotcore.PublishedMessage
 }
@@ -86,8 +86,7 @@ func must[T any](t *testing.T) func(v T, err error) T {
 	}
 }
 
-// wantCode checks the error's code as the SDK understood it, and that the
-// message names something.
+// wantCode requires the error's code as the SDK parsed it, and a part of the message.
 func wantCode(t *testing.T, err error, code, message string) {
 	t.Helper()
 	var api smithy.APIError
@@ -120,7 +119,7 @@ func (w *world) newPolicy(t *testing.T, name, document string) {
 	must[*iot.CreatePolicyOutput](t)(w.CreatePolicy(context.Background(), &iot.CreatePolicyInput{PolicyName: &name, PolicyDocument: &document}))
 }
 
-func TestOperationsThatNobodyAsksForAreRefusedByName(t *testing.T) {
+func TestUnsupportedOperationsAreRefused(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
 	p, arn := aws.String("p"), aws.String("arn")
 	for name, call := range map[string]func() error{

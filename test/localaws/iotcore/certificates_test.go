@@ -23,7 +23,7 @@ func TestCertificatesAreRealAndSignedByTheCA(t *testing.T) {
 	out := w.newCertificate(t)
 	pair, err := tls.X509KeyPair([]byte(*out.CertificatePem), []byte(*out.KeyPair.PrivateKey))
 	if err != nil {
-		t.Fatalf("certificate and private key do not belong together: %v", err)
+		t.Fatalf("the private key is not that of the certificate: %v", err)
 	}
 	if got := iotcore.CertificateID(pair.Leaf); got != *out.CertificateId || *out.CertificateArn != arn+"cert/"+got {
 		t.Errorf("id %s, ARN %s, want %s", *out.CertificateId, *out.CertificateArn, got)
@@ -37,7 +37,7 @@ func TestCertificatesAreRealAndSignedByTheCA(t *testing.T) {
 	}
 	other := newWorld(t, iotcore.Config{})
 	if other.service.CA().Issued(pair.Leaf, start) {
-		t.Error("another CA takes it for its own")
+		t.Error("another CA says that it issued the certificate")
 	}
 	d := must[*iot.DescribeCertificateOutput](t)(w.DescribeCertificate(ctx, &iot.DescribeCertificateInput{CertificateId: out.CertificateId})).CertificateDescription
 	if d.Status != types.CertificateStatusActive || !d.CreationDate.Equal(start) || !d.Validity.NotAfter.Equal(pair.Leaf.NotAfter) {
@@ -47,8 +47,8 @@ func TestCertificatesAreRealAndSignedByTheCA(t *testing.T) {
 
 func TestCertificateLifeCycle(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
-	var told []string
-	w.service.OnCertificateStatus(func(id string, status types.CertificateStatus) { told = append(told, string(status)) })
+	var notified []string
+	w.service.OnCertificateStatus(func(id string, status types.CertificateStatus) { notified = append(notified, string(status)) })
 	out := must[*iot.CreateKeysAndCertificateOutput](t)(w.CreateKeysAndCertificate(ctx, &iot.CreateKeysAndCertificateInput{}))
 	set := func(status types.CertificateStatus) error {
 		_, err := w.UpdateCertificate(ctx, &iot.UpdateCertificateInput{CertificateId: out.CertificateId, NewStatus: status})
@@ -59,7 +59,7 @@ func TestCertificateLifeCycle(t *testing.T) {
 		return err
 	}
 	if c, _ := w.service.Certificate(*out.CertificateId); c.Status != iotcore.Inactive {
-		t.Errorf("a new certificate is %s", c.Status)
+		t.Errorf("a new certificate is %s, want INACTIVE", c.Status)
 	}
 	wantCode(t, set(types.CertificateStatusPendingTransfer), "InvalidRequestException", "PENDING_TRANSFER")
 	if err := errors.Join(set("ACTIVE"), set("INACTIVE"), set("ACTIVE"), set("ACTIVE")); err != nil {
@@ -84,15 +84,15 @@ func TestCertificateLifeCycle(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCode(t, remove(true), "ResourceNotFoundException", *out.CertificateId)
-	if got := strings.Join(told, " "); got != "ACTIVE INACTIVE ACTIVE REVOKED " {
-		t.Errorf("notified of %q", got)
+	if got := strings.Join(notified, " "); got != "ACTIVE INACTIVE ACTIVE REVOKED " {
+		t.Errorf("notified of %q, want each change, and the deletion as an empty status", got)
 	}
 	if _, err := w.DeletePolicy(ctx, &iot.DeletePolicyInput{PolicyName: aws.String("p")}); err != nil {
 		t.Errorf("the policy is still attached: %v", err)
 	}
 }
 
-func TestForeignCertificatesAreRefusedByName(t *testing.T) {
+func TestForeignCertificatesAreRefused(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
 	foreign := newWorld(t, iotcore.Config{}).newCertificate(t)
 	_, err := w.RegisterCertificateWithoutCA(ctx, &iot.RegisterCertificateWithoutCAInput{CertificatePem: foreign.CertificatePem})
@@ -138,7 +138,7 @@ func TestPolicyVersions(t *testing.T) {
 	wantCode(t, err, "VersionsLimitExceededException", "5")
 	current := must[*iot.GetPolicyOutput](t)(w.GetPolicy(ctx, &iot.GetPolicyInput{PolicyName: name}))
 	if *current.DefaultVersionId != "3" || *current.PolicyDocument != denyAll {
-		t.Errorf("default is %s", *current.DefaultVersionId)
+		t.Errorf("the default version is %s with document %s, want 3 with %s", *current.DefaultVersionId, *current.PolicyDocument, denyAll)
 	}
 	_, err = w.DeletePolicyVersion(ctx, &iot.DeletePolicyVersionInput{PolicyName: name, PolicyVersionId: aws.String("3")})
 	wantCode(t, err, "DeleteConflictException", "default")
@@ -152,7 +152,7 @@ func TestPolicyVersions(t *testing.T) {
 	wantCode(t, err, "ResourceNotFoundException", "device")
 }
 
-func TestEffectivePoliciesComeFromCertificateAndGroupsAbove(t *testing.T) {
+func TestEffectivePoliciesOfTheCertificateAndTheGroups(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
 	certificate := w.newCertificate(t)
 	w.newThing(t, "sensor")

@@ -11,17 +11,17 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
-// The aws CLI speaks the same protocol through another implementation.
+// The AWS CLI is another implementation of the protocol.
 func TestAWSCLI(t *testing.T) {
 	path, err := exec.LookPath("aws")
 	if err != nil {
-		t.Skip("the aws CLI is not on PATH")
+		t.Skip("the AWS CLI is not on PATH")
 	}
 	w := newWorld(t, iotcore.Config{})
 	cli := func(args ...string) (map[string]any, string) {
 		t.Helper()
 		cmd := exec.Command(path, append(args, "--endpoint-url", w.endpoint, "--region", "us-east-1", "--output", "json")...)
-		// Nothing of the caller's configuration may lead to a real account.
+		// The caller's configuration could lead to a real account.
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test"}
 		text, err := cmd.CombinedOutput()
 		out := map[string]any{}

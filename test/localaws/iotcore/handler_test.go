@@ -16,11 +16,11 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotcore"
 )
 
-func TestEndpointsThatAreNotThereAreNamed(t *testing.T) {
+func TestUnsupportedEndpointIsRefused(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
 	got := must[*iot.DescribeEndpointOutput](t)(w.DescribeEndpoint(ctx, &iot.DescribeEndpointInput{EndpointType: aws.String("iot:Data-ATS")}))
 	if *got.EndpointAddress != "localhost" {
-		t.Errorf("endpoint %s", *got.EndpointAddress)
+		t.Errorf("endpoint %s, want localhost", *got.EndpointAddress)
 	}
 	_, err := w.DescribeEndpoint(ctx, &iot.DescribeEndpointInput{EndpointType: aws.String("iot:Jobs")})
 	wantCode(t, err, "NotImplementedException", "iot:Jobs")
@@ -32,7 +32,7 @@ func TestDataPlaneRequestsReachTheBroker(t *testing.T) {
 		Topic: aws.String("a/b c/d"), Payload: []byte{0, 1, 255}, Qos: 1, Retain: true,
 	}))
 	if len(w.sent.published) != 1 {
-		t.Fatalf("%d messages", len(w.sent.published))
+		t.Fatalf("%d messages were published, want 1", len(w.sent.published))
 	}
 	m := w.sent.published[0]
 	if m.Topic != "a/b c/d" || string(m.Payload) != "\x00\x01\xff" || m.QoS != 1 || !m.Retain {
@@ -65,7 +65,7 @@ func TestDataPlaneRequestsReachTheBroker(t *testing.T) {
 	wantCode(t, err, "NotImplementedException", "GetThingShadow")
 }
 
-func TestUnknownRequestsAreNamed(t *testing.T) {
+func TestErrorsNameUnsupportedRequests(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
 	_, err := w.ListJobs(ctx, &iot.ListJobsInput{})
 	wantCode(t, err, "NotImplementedException", "ListJobs")
@@ -116,7 +116,7 @@ func TestPartitionsFollowTheRegion(t *testing.T) {
 	for region, want := range map[string]string{"cn-north-1": "arn:aws-cn:iot:cn-north-1:111122223333:topic/a", "us-gov-west-1": "arn:aws-us-gov:iot:us-gov-west-1:111122223333:topic/a"} {
 		s := must[*iotcore.Service](t)(iotcore.New(iotcore.Config{Account: "111122223333", Region: region}))
 		if got := s.ARN("topic/a"); got != want {
-			t.Errorf("%s, want %s", got, want)
+			t.Errorf("%s: ARN %s, want %s", region, got, want)
 		}
 	}
 }
