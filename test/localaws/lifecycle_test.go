@@ -15,11 +15,11 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws"
 )
 
-// gone fails unless a stopped cloud has left neither files nor a listener.
+// gone requires that a stopped cloud left neither files nor a listener.
 func gone(t *testing.T, cloud *localaws.Cloud) {
 	t.Helper()
 	if _, err := os.Stat(cloud.Dir()); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s is still there: %v", cloud.Dir(), err)
+		t.Errorf("%s still exists: %v", cloud.Dir(), err)
 	}
 	if conn, err := net.Dial("tcp", strings.TrimPrefix(cloud.Endpoint, "http://")); err == nil {
 		conn.Close()
@@ -27,7 +27,7 @@ func gone(t *testing.T, cloud *localaws.Cloud) {
 	}
 }
 
-func TestCloudsDoNotMeet(t *testing.T) {
+func TestCloudsAreSeparate(t *testing.T) {
 	for _, v := range []string{"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_SQS", "CDK_DEFAULT_ACCOUNT", "NODE_OPTIONS"} {
 		t.Setenv(v, "real")
 	}
@@ -56,8 +56,8 @@ func TestCloudsDoNotMeet(t *testing.T) {
 	}
 }
 
-// leadsToNoRealAccount fails where the environment for clients of a cloud passes on
-// what would make them use an account of the user's.
+// leadsToNoRealAccount requires that a cloud's environment for clients inherits nothing that leads
+// them to a real account.
 func leadsToNoRealAccount(t *testing.T, cloud *localaws.Cloud) {
 	t.Helper()
 	env := map[string]string{}
@@ -69,7 +69,7 @@ func leadsToNoRealAccount(t *testing.T, cloud *localaws.Cloud) {
 		}
 	}
 	if env["AWS_ENDPOINT_URL"] != cloud.Endpoint || env["AWS_ACCESS_KEY_ID"] != "local" || env["CDK_DISABLE_CLI_TELEMETRY"] != "true" {
-		t.Errorf("environment %v", env)
+		t.Errorf("environment %v, want the cloud's endpoint and credentials, and no telemetry", env)
 	}
 }
 
@@ -85,13 +85,13 @@ func TestCanceledContextStopsTheCloud(t *testing.T) {
 	gone(t, cloud)
 
 	if _, err := localaws.Start(ctx, localaws.Options{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("a start with an ended context: %v", err)
+		t.Errorf("a start with a canceled context: %v, want context.Canceled", err)
 	}
 }
 
 func TestStartOutsideACheckoutSaysWhatToSet(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if _, err := localaws.Start(t.Context(), localaws.Options{}); err == nil || !strings.Contains(err.Error(), "Options.Repository") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want an error that names Options.Repository", err)
 	}
 }

@@ -41,18 +41,18 @@ func TestEventsAndTime(t *testing.T) {
 	if err := cloud.Settle(ctx); err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]string{"TicksUrl": "", "OutputUrl": "camera-1", "HeardUrl": `{"device": "camera-1"}`, "ToldUrl": ""} {
+	for key, want := range map[string]string{"TicksUrl": "", "OutputUrl": "camera-1", "AlertMessagesUrl": `{"device": "camera-1"}`, "NotificationsUrl": ""} {
 		if got := receiveAll(t, queues, outputs[key]); strings.Join(got, "") != want {
-			t.Errorf("before any step, %s holds %v", key, got)
+			t.Errorf("before any step, %s has %v, want %q", key, got, want)
 		}
 	}
 	if got := receiveAll(t, queues, outputs["UndeliveredUrl"]); len(got) != 1 || !strings.Contains(got[0], "Security Hub Findings - Imported") {
-		t.Errorf("the dead-letter queue of the target that is gone holds %v", got)
+		t.Errorf("the dead-letter queue of the deleted target has %v, want the event", got)
 	}
 
 	t.Run("topic rules invoke functions", func(t *testing.T) { checkFunctionAction(t, ctx, cloud, outputs) })
-	t.Run("events of a program are refused by name", func(t *testing.T) { checkPutEvents(t, ctx, cloud) })
-	t.Run("nobody can make an identity pool", func(t *testing.T) { checkIdentityPools(t, cloud) })
+	t.Run("PutEvents is refused", func(t *testing.T) { checkPutEvents(t, ctx, cloud) })
+	t.Run("identity pools are refused", func(t *testing.T) { checkIdentityPools(t, cloud) })
 
 	putItems(t, cloud, outputs["Ledger"], map[string]time.Duration{"soon": time.Minute, "later": 24 * time.Hour})
 	cloud.Clock.Step(10 * time.Minute)
@@ -60,10 +60,10 @@ func TestEventsAndTime(t *testing.T) {
 	cloud.Clock.Step(50 * time.Minute)
 	wantAlarms(t, cloud, map[string]string{"counted": "OK", "waiting": "ALARM"})
 	if got := receiveAll(t, queues, outputs["TicksUrl"]); !slices.Equal(got, []string{`"tick"`, `"tick"`}) {
-		t.Errorf("in an hour the half-hourly rule sent %v", got)
+		t.Errorf("in an hour the half-hourly rule sent %v, want two ticks", got)
 	}
 	if got := receiveAll(t, queues, outputs["OutputUrl"]); !slices.Equal(got, []string{"scheduled"}) {
-		t.Errorf("in an hour the schedule's function sent %v", got)
+		t.Errorf("in an hour the schedule's function sent %v, want one message", got)
 	}
 	if got := itemsLeft(t, cloud, outputs["Ledger"]); got != "later" {
 		t.Errorf("after an hour the table has %s, want later", got)
@@ -72,12 +72,12 @@ func TestEventsAndTime(t *testing.T) {
 		t.Errorf("the rule on critical findings of cameras sent %v", got)
 	}
 
-	// What the function counted at the end of the hour is judged when its period is over.
+	// The period of the metric that the function counted at the end of the hour ends only now.
 	stepOverHTTP(t, cloud, "5m")
 	wantAlarms(t, cloud, map[string]string{"counted": "ALARM"})
-	told := receiveAll(t, queues, outputs["ToldUrl"])
-	if len(told) != 2 || !strings.Contains(told[0], `"AlarmName":"counted"`) || !strings.Contains(told[1], `"AlarmName":"waiting"`) {
-		t.Errorf("the topic received %v", told)
+	alarms := receiveAll(t, queues, outputs["NotificationsUrl"])
+	if len(alarms) != 2 || !strings.Contains(alarms[0], `"AlarmName":"counted"`) || !strings.Contains(alarms[1], `"AlarmName":"waiting"`) {
+		t.Errorf("the topic received %v, want the alarms counted and waiting", alarms)
 	}
 	began := cloud.Clock.Now()
 	cloud.Clock.Step(24 * time.Hour)
@@ -86,17 +86,17 @@ func TestEventsAndTime(t *testing.T) {
 		t.Errorf("in a day the daily audit ran as %+v, error %v", tasks, err)
 	}
 	if got := receiveAll(t, queues, outputs["TicksUrl"]); len(got) != 48 {
-		t.Errorf("in a day the half-hourly rule sent %d messages", len(got))
+		t.Errorf("in a day the half-hourly rule sent %d messages, want 48", len(got))
 	}
 	if got := itemsLeft(t, cloud, outputs["Ledger"]); got != "" {
-		t.Errorf("after a day the table has %s", got)
+		t.Errorf("after a day the table has %s, want nothing", got)
 	}
 	t.Run("the clock ends delays", func(t *testing.T) { checkDelays(t, ctx, cloud) })
-	t.Run("what cannot be followed fails by name", func(t *testing.T) { checkUnfollowable(t, cloud) })
+	t.Run("unsupported rules and schedules are refused", func(t *testing.T) { checkUnsupported(t, cloud) })
 }
 
-// checkFunctionAction publishes to a rule that may invoke its function, to one that may
-// not, and to one whose function is gone.
+// checkFunctionAction publishes to a rule that may invoke its function, to one that may not, and to
+// one whose function does not exist.
 func checkFunctionAction(t *testing.T, ctx context.Context, cloud *localaws.Cloud, outputs map[string]string) {
 	client := connect(t, cloud, "camera-1")
 	for topic, payload := range map[string]string{"words": `{"Records": [{"messageId": "1", "body": "from the rule"}]}`, "lost": `{}`, "locked": `{}`} {
@@ -114,7 +114,7 @@ func checkFunctionAction(t *testing.T, ctx context.Context, cloud *localaws.Clou
 	}
 	got := receiveAll(t, queues, outputs["UndeliveredUrl"])
 	if all := strings.Join(got, "\n"); len(got) != 2 || strings.Count(all, "LambdaAction") != 2 || strings.Count(all, "AccessDeniedException") != 1 {
-		t.Errorf("the error actions sent %v, want the failures of the functions that are locked and gone", got)
+		t.Errorf("the error actions sent %v, want two failures, one of them AccessDeniedException", got)
 	}
 }
 
@@ -150,7 +150,7 @@ func checkDelays(t *testing.T, ctx context.Context, cloud *localaws.Cloud) {
 	}
 }
 
-// checkPutEvents puts an event through boto3, which moto brings along.
+// checkPutEvents puts an event with boto3, which moto depends on.
 func checkPutEvents(t *testing.T, ctx context.Context, cloud *localaws.Cloud) {
 	interpreter, err := python.Find(ctx, filepath.Join("..", "..", ".venv"), t.TempDir(), t.Output())
 	if err != nil {
@@ -166,20 +166,20 @@ except Exception as e:
 	put := exec.CommandContext(ctx, interpreter, "-c", program)
 	put.Env = cloud.Env()
 	if out, err := put.CombinedOutput(); err != nil || !strings.Contains(string(out), "the local AWS does not support events AWSEvents.PutEvents") {
-		t.Fatalf("boto3 saw %s, error %v", out, err)
+		t.Fatalf("boto3 printed %s, error %v, want a refusal", out, err)
 	}
 }
 
-// checkIdentityPools shows that there are none, which the audit's checks of them count on.
+// checkIdentityPools checks that no identity pool can exist, which the audit's checks rely on.
 func checkIdentityPools(t *testing.T, cloud *localaws.Cloud) {
 	err := (awsapi.Client{Endpoint: cloud.Endpoint, Region: cloud.Region}).Target(t.Context(), "cognito-identity", "AWSCognitoIdentityService.CreateIdentityPool",
 		map[string]any{"IdentityPoolName": "guests", "AllowUnauthenticatedIdentities": true}, nil)
 	if err == nil || !strings.Contains(err.Error(), "it has no service cognito-identity") {
-		t.Errorf("an identity pool: %v", err)
+		t.Errorf("CreateIdentityPool: %v, want a refusal", err)
 	}
 }
 
-// importFindings imports a finding for each severity and device.
+// importFindings imports a finding for each "SEVERITY device".
 func importFindings(t *testing.T, cloud *localaws.Cloud, severitiesAndDevices ...string) {
 	t.Helper()
 	var findings []types.AwsSecurityFinding
@@ -213,6 +213,7 @@ func putItems(t *testing.T, cloud *localaws.Cloud, table string, until map[strin
 	}
 }
 
+// itemsLeft returns the keys of a table's items.
 func itemsLeft(t *testing.T, cloud *localaws.Cloud, table string) string {
 	t.Helper()
 	out, err := dynamodb.NewFromConfig(cloud.Config()).Scan(t.Context(), &dynamodb.ScanInput{TableName: &table})
@@ -226,7 +227,7 @@ func itemsLeft(t *testing.T, cloud *localaws.Cloud, table string) string {
 	return strings.Join(keys, " ")
 }
 
-// wantAlarms reads the states of alarms by CloudWatch's API.
+// wantAlarms checks the states of alarms in CloudWatch's API.
 func wantAlarms(t *testing.T, cloud *localaws.Cloud, want map[string]string) {
 	t.Helper()
 	var answer struct {
@@ -266,7 +267,7 @@ func stepOverHTTP(t *testing.T, cloud *localaws.Cloud, step string) {
 	}
 }
 
-func checkUnfollowable(t *testing.T, cloud *localaws.Cloud) {
+func checkUnsupported(t *testing.T, cloud *localaws.Cloud) {
 	const rule = `{"Resources":{"Rule":{"Type":"AWS::Events::Rule","Properties":{%s}}}}`
 	const schedule = `{"Resources":{"Schedule":{"Type":"AWS::Scheduler::Schedule","Properties":{"FlexibleTimeWindow":{"Mode":"OFF"},%s}}}}`
 	for name, tt := range map[string]struct{ template, want string }{

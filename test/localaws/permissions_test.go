@@ -15,12 +15,12 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/awsapi"
 )
 
-// callIAM is a call of a user, who may do all.
+// callIAM calls IAM with the user's credentials, which allow everything.
 func callIAM(ctx context.Context, cloud *localaws.Cloud, out any, action string, parameters url.Values) error {
 	return awsapi.Client{Endpoint: cloud.Endpoint, Region: cloud.Region}.Query(ctx, "iam", "2010-05-08", action, parameters, out)
 }
 
-// grant makes a role that a service may assume, with one statement.
+// grant creates a role that a service may assume, with one statement.
 func grant(t *testing.T, cloud *localaws.Cloud, role, service, statement string) {
 	t.Helper()
 	trust := `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "` + service + `.amazonaws.com"}, "Action": "sts:AssumeRole"}]}`
@@ -38,7 +38,7 @@ func putPolicy(t *testing.T, cloud *localaws.Cloud, role, statement string) {
 	}
 }
 
-// checkPermissions takes permissions from a role that is deployed.
+// checkPermissions removes permissions from a deployed role.
 func checkPermissions(t *testing.T, cloud *localaws.Cloud, outputs map[string]string) {
 	ctx := t.Context()
 	if denials := cloud.Permissions.Denials(); len(denials) > 0 {
@@ -70,12 +70,12 @@ func checkPermissions(t *testing.T, cloud *localaws.Cloud, outputs map[string]st
 	}
 	putPolicy(t, cloud, role, `{"Effect": "Allow", "Action": "*", "Resource": "*"}, {"Effect": "Deny", "Action": "sqs:Send*", "Resource": "*"}`)
 	if got := send(); !strings.Contains(got, on+"with an explicit deny in an identity-based policy") {
-		t.Errorf("denied explicitly the function answers %s", got)
+		t.Errorf("with an explicit deny the function answers %s", got)
 	}
 	if err := cloud.Drained(ctx); err == nil || !strings.Contains(err.Error(), user+on) {
-		t.Errorf("a receiver of messages gets %v", err)
+		t.Errorf("Drained returns %v, want the denials", err)
 	}
 	if _, err := sqs.NewFromConfig(cloud.Config()).SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: aws.String(outputs["OutputUrl"]), MessageBody: aws.String("a user's")}); err != nil {
-		t.Errorf("a user's message: %v", err)
+		t.Errorf("the user cannot send a message: %v", err)
 	}
 }

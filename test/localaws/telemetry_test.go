@@ -165,7 +165,7 @@ func checkRecordTimes(t *testing.T, ctx context.Context, cloud *localaws.Cloud, 
 func checkAlarm(t *testing.T, ctx context.Context, cloud *localaws.Cloud, outputs map[string]string) {
 	queues := sqs.NewFromConfig(cloud.Config())
 	cloud.Clock.Step(10 * time.Minute)
-	receiveAll(t, queues, outputs["ToldUrl"]) // of the state that it begins with
+	receiveAll(t, queues, outputs["NotificationsUrl"]) // of the state that it begins with
 	putRecord(t, cloud, outputs, "fail")
 	if err := cloud.Drained(ctx); err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func checkAlarm(t *testing.T, ctx context.Context, cloud *localaws.Cloud, output
 	for _, want := range []string{"ALARM", "OK"} {
 		cloud.Clock.Step(10 * time.Minute)
 		wantAlarms(t, cloud, map[string]string{"lost": want})
-		if got := receiveAll(t, queues, outputs["ToldUrl"]); len(got) != 1 || !strings.Contains(got[0], `"NewStateValue":"`+want+`"`) {
+		if got := receiveAll(t, queues, outputs["NotificationsUrl"]); len(got) != 1 || !strings.Contains(got[0], `"NewStateValue":"`+want+`"`) {
 			t.Errorf("the topic got %v, want %s", got, want)
 		}
 		if got := receiveAll(t, queues, outputs["LostUrl"]); want == "ALARM" && len(got) != 1 {

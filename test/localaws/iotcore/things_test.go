@@ -21,11 +21,11 @@ func TestThings(t *testing.T) {
 	attributes := &types.AttributePayload{Attributes: map[string]string{"site": "north"}}
 	created := must[*iot.CreateThingOutput](t)(w.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String("a:1"), AttributePayload: attributes}))
 	if *created.ThingArn != arn+"thing/a:1" {
-		t.Errorf("ARN %s", *created.ThingArn)
+		t.Errorf("ARN %s, want %sthing/a:1", *created.ThingArn, arn)
 	}
 	again := must[*iot.CreateThingOutput](t)(w.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String("a:1"), AttributePayload: attributes}))
 	if *again.ThingId != *created.ThingId {
-		t.Error("creating the same thing again made another one")
+		t.Error("the second CreateThing of the same thing created another one")
 	}
 	_, err := w.CreateThing(ctx, &iot.CreateThingInput{ThingName: aws.String("a:1")})
 	wantCode(t, err, "ResourceAlreadyExistsException", "a:1")
@@ -48,7 +48,7 @@ func TestThings(t *testing.T) {
 	must[*iot.DeleteThingOutput](t)(w.DeleteThing(ctx, &iot.DeleteThingInput{ThingName: aws.String("b")}))
 }
 
-func TestPagesMeetWithoutOverlap(t *testing.T) {
+func TestPagesHaveEachItemOnce(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
 	for i := range 7 {
 		w.newThing(t, fmt.Sprintf("thing-%d", i))
@@ -135,7 +135,7 @@ func TestAThingIsInAtMostTenGroups(t *testing.T) {
 	}
 }
 
-func TestAnExclusiveThingSharesItsCertificateWithNobody(t *testing.T) {
+func TestExclusiveThingDoesNotShareItsCertificate(t *testing.T) {
 	w, ctx := newWorld(t, iotcore.Config{}), context.Background()
 	certificate := w.newCertificate(t)
 	w.newThing(t, "one")
@@ -148,10 +148,10 @@ func TestAnExclusiveThingSharesItsCertificateWithNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	if name, exclusive := w.service.ConnectionThing(*certificate.CertificateId, "one"); name != "one" || exclusive {
-		t.Errorf("client one is thing %q, exclusive %v", name, exclusive)
+		t.Errorf("client one is thing %q, exclusive %v, want thing one, not exclusive", name, exclusive)
 	}
 	if name, _ := w.service.ConnectionThing(*certificate.CertificateId, "other"); name != "" {
-		t.Errorf("client other is thing %q", name)
+		t.Errorf("client other is thing %q, want none", name)
 	}
 	wantCode(t, attach("two", types.ThingPrincipalTypeExclusiveThing), "InvalidRequestException", "one")
 	if err := attach("one", types.ThingPrincipalTypeExclusiveThing); err != nil {
@@ -159,7 +159,7 @@ func TestAnExclusiveThingSharesItsCertificateWithNobody(t *testing.T) {
 	}
 	wantCode(t, attach("two", ""), "InvalidRequestException", "exclusive")
 	if name, exclusive := w.service.ConnectionThing(*certificate.CertificateId, "any id"); name != "one" || !exclusive {
-		t.Errorf("with an exclusive thing the client is thing %q, exclusive %v", name, exclusive)
+		t.Errorf("with an exclusive thing the client is thing %q, exclusive %v, want thing one, exclusive", name, exclusive)
 	}
 	of := must[*iot.ListThingPrincipalsOutput](t)(w.ListThingPrincipals(ctx, &iot.ListThingPrincipalsInput{ThingName: aws.String("one")}))
 	if !slices.Equal(of.Principals, []string{*certificate.CertificateArn}) {

@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestRulesSeeTheWholeMessage holds what AWS says of the properties of a message that
-// needs a message of its own.
+// TestRulesSeeTheWholeMessage checks documented properties of messages other than exampleMessage.
 func TestRulesSeeTheWholeMessage(t *testing.T) {
 	event := exampleMessage(`{"clientId":"c"}`)
 	event.Topic, event.ClientID = "$aws/events/presence/connected/C", ""
@@ -43,9 +42,9 @@ func TestBase64HasFourCharactersForEachThreeBytes(t *testing.T) {
 			}
 		}
 	}
-	// JSON is encoded as it came, not as it would be written again.
+	// The payload is encoded unchanged, also if it is JSON.
 	if got := evalOn(t, `SELECT VALUE encode(*, 'base64') FROM 'x'`, Message{Payload: []byte("{ \"a\":\t1.0 }")}); got != `"eyAiYSI6CTEuMCB9"` {
-		t.Errorf("JSON became %s", got)
+		t.Errorf("the encoded JSON is %s, want that of the unchanged payload", got)
 	}
 }
 
@@ -58,17 +57,12 @@ func TestWhereDoesNotSeeAliases(t *testing.T) {
 	}
 }
 
-func TestDefaultOfWhatFails(t *testing.T) {
+func TestDefaultOfAMissingTraceID(t *testing.T) {
 	m := exampleMessage(`{}`)
-	for expr, want := range map[string]string{
-		`get_or_default(traceid(), newuuid())`: `"12345678-1234-1234-1234-123456789012"`,
-	} {
-		if got := evalOn(t, "SELECT VALUE "+expr+" FROM 'things/#'", m); got != want {
-			t.Errorf("%s = %s, want %s", expr, got, want)
+	for traceID, want := range map[string]string{m.TraceID: `"12345678-1234-1234-1234-123456789012"`, "": `"123a4567-b89c-12d3-e456-789012345000"`} {
+		m.TraceID = traceID
+		if got := evalOn(t, "SELECT VALUE get_or_default(traceid(), newuuid()) FROM 'things/#'", m); got != want {
+			t.Errorf("with the trace ID %q: %s, want %s", traceID, got, want)
 		}
-	}
-	m.TraceID = ""
-	if got := evalOn(t, "SELECT VALUE get_or_default(traceid(), newuuid()) FROM 'things/#'", m); got != `"123a4567-b89c-12d3-e456-789012345000"` {
-		t.Errorf("without a trace: %s", got)
 	}
 }

@@ -2,7 +2,7 @@ package iotsql
 
 import "time"
 
-// exampleMessage is a message with every property that the reference shows.
+// exampleMessage returns a message with every property that the reference shows.
 func exampleMessage(payload string) Message {
 	return Message{
 		Topic:     "things/myThings/thingOne",
@@ -17,7 +17,7 @@ func exampleMessage(payload string) Message {
 	}
 }
 
-// Eval is all of the evaluation of a message.
+// Eval evaluates a message.
 func (s *Statement) Eval(m Message) (output []byte, matched bool, err error) {
 	return s.Begin(m).Select()
 }

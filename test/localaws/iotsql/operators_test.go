@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// one operand of each type.
+// operands has an operand of each type.
 const operands = `{"i":2,"d":1.5,"t":true,"s":"x","n":"10","a":[1],"o":{"k":1},"z":null,
 	"a2":[1,2],"a3":[2,1],"p":{"a":1,"b":2},"q":{"b":2,"a":1},"r":{"j":1}}`
 
@@ -19,7 +19,7 @@ func checkOperands(t *testing.T, table []struct{ expr, want string }) {
 	}
 }
 
-func TestUndefinedPoisonsEveryOperator(t *testing.T) {
+func TestUndefinedOperandMakesTheResultUndefined(t *testing.T) {
 	for _, op := range []string{"=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "/", "AND", "OR"} {
 		for _, other := range []string{"i", "d", "t", "s", "n", "a", "o", "z", "missing"} {
 			for _, expr := range []string{
@@ -37,17 +37,17 @@ func TestUndefinedPoisonsEveryOperator(t *testing.T) {
 	}
 }
 
-func TestOneMissingFieldSwallowsAnOrChain(t *testing.T) {
+func TestOrWithAMissingFieldDoesNotMatch(t *testing.T) {
 	s := mustParse(t, `SELECT * FROM 'a' WHERE reason = 'AUTH_ERROR' OR code = 5`)
 	if _, matched, err := s.Eval(Message{Payload: []byte(`{"reason":"AUTH_ERROR"}`)}); matched || err != nil {
 		t.Errorf("matched %t, %v, want no match: code is Undefined", matched, err)
 	}
 	if _, matched, _ := s.Eval(Message{Payload: []byte(`{"reason":"AUTH_ERROR","code":1}`)}); !matched {
-		t.Error("no match with both fields there")
+		t.Error("no match with both fields")
 	}
 }
 
-func TestBooleanOperatorsTakeBooleansAndTheirNames(t *testing.T) {
+func TestBooleanOperatorsAcceptBooleansAndTheirNames(t *testing.T) {
 	checkOperands(t, []struct{ expr, want string }{
 		{"t AND true", "true"}, {"t AND false", "false"}, {"false OR t", "true"}, {"false or false", "false"},
 		{`"TRUE" AND t`, "true"}, {`"False" OR "true"`, "true"}, {`NOT "false"`, "true"}, {"NOT t", "false"}, {"NOT NOT t", "true"},
@@ -85,7 +85,7 @@ func TestArithmetic(t *testing.T) {
 		// A string converts to a Decimal.
 		{`n / 4`, "2.5"}, {`n - 1`, "9"}, {`n * "2"`, "20"}, {"s - 1", ""}, {"s * 2", ""}, {"t + 1", ""}, {"z - 1", ""}, {"a * 2", ""}, {"o - 1", ""}, {"t - t", ""},
 		{"1 / 0", ""}, {"1.5 / 0", ""}, {"0 / 0", ""}, {"0 * -1", "0"},
-		// Exact but for quotients, within AWS's range.
+		// All results but quotients are exact, within AWS's range.
 		{"9999999999999999999999999999999999 + 1", "10000000000000000000000000000000000"},
 		{"2.5 / 3.75", "0.6666666666666666666666666666666667"}, {"0.1 + 0.2", "0.3"}, {"9E999 * 10", ""}, {"1E-999 / 10", "0"}, {"1E40 * 1", "10000000000000000000000000000000000000000"}, {"1E999 * 9", "9" + strings.Repeat("0", 999)},
 		// + with a string concatenates.

@@ -77,12 +77,12 @@ func TestLegalExpressionsNeverFail(t *testing.T) {
 		}
 		out, matched, err := s.Eval(exampleMessage(string(payload)))
 		if err != nil || !matched || !json.Valid(out) {
-			t.Fatalf("%s on %s: %s, %t, %v", expr, payload, out, matched, err)
+			t.Fatalf("%s on %s: output %s, matched %t, error %v", expr, payload, out, matched, err)
 		}
 	})
 }
 
-func TestSelectAllGivesTheSameDocument(t *testing.T) {
+func TestSelectAllReturnsTheSameDocument(t *testing.T) {
 	s := mustParse(t, "SELECT * FROM '#'")
 	rapid.Check(t, func(t *rapid.T) {
 		in, err := json.Marshal(jsonDocument().Draw(t, "payload"))
@@ -104,7 +104,7 @@ func TestSelectAllGivesTheSameDocument(t *testing.T) {
 	})
 }
 
-func TestBase64IsThatOfAnyPayload(t *testing.T) {
+func TestEncodeOfAnyPayload(t *testing.T) {
 	s := mustParse(t, "SELECT encode(*, 'base64') AS all, encode(s, 'base64') AS part FROM '#'")
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.String().Draw(t, "text")
@@ -134,7 +134,7 @@ func TestIntDivisionTruncates(t *testing.T) {
 	})
 }
 
-func TestFilterMadeOfItsTopicMatches(t *testing.T) {
+func TestFilterDerivedFromATopicMatchesIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		levels := rapid.SliceOfN(rapid.StringMatching(`[a-c]{0,2}`), 1, 8).Draw(t, "levels")
 		topic := strings.Join(levels, "/")

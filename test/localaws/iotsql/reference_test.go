@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestReferenceStatements runs the whole statements that the AWS IoT SQL
-// reference shows with their output.
+// TestReferenceStatements runs the statements whose output the AWS IoT SQL reference shows.
 func TestReferenceStatements(t *testing.T) {
 	const color = `{"color":"red", "temperature":50}`
 	for _, tt := range []struct{ sql, payload, want string }{
@@ -29,8 +28,8 @@ func TestReferenceStatements(t *testing.T) {
 	}
 }
 
-// TestFunctionExamples runs every example of the reference and of our facts that
-// an expression alone shows; empty is Undefined.
+// TestFunctionExamples runs the examples of the reference, and more, that are a single expression.
+// An empty result is Undefined.
 func TestFunctionExamples(t *testing.T) {
 	for _, tt := range []struct{ expr, want string }{
 		{`accountid()`, `"123456789012"`},
@@ -63,7 +62,7 @@ func orUndefined(s string) string {
 	return s
 }
 
-// evalExpr gives the JSON of an expression on the message of the tests.
+// evalExpr returns the JSON of an expression on exampleMessage.
 func evalExpr(t *testing.T, expr, payload string) string {
 	t.Helper()
 	return evalOn(t, "SELECT VALUE "+expr+" FROM 'things/#'", exampleMessage(payload))
@@ -78,7 +77,7 @@ func evalOn(t *testing.T, sql string, m Message) string {
 	return string(out)
 }
 
-// sorted is a JSON document with its keys in order; other text stays.
+// sorted returns a JSON document with its keys in order, and other text unchanged.
 func sorted(text string) string {
 	var v map[string]json.RawMessage
 	if json.Unmarshal([]byte(text), &v) != nil {

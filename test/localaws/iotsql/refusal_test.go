@@ -5,8 +5,9 @@ import (
 	"testing"
 )
 
-// TestParseNamesWhatItRefuses pairs statements with what their error must name.
-func TestParseNamesWhatItRefuses(t *testing.T) {
+// TestErrorsNameTheUnsupportedPart pairs statements with a part of their error, "" if they are
+// legal.
+func TestErrorsNameTheUnsupportedPart(t *testing.T) {
 	for _, tt := range []struct{ sql, want string }{
 		{`SELECT frobnicate(a) AS x FROM 't'`, "frobnicate"},
 		{`SELECT a FROM 't' WHERE Frobnicate(a)`, "Frobnicate"},
@@ -114,9 +115,9 @@ func TestParseNamesWhatItRefuses(t *testing.T) {
 	}
 }
 
-// TestFunctionsThatDoNotRunHereAreNamed has each function of AWS's reference either run or
-// refused as one of AWS's.
-func TestFunctionsThatDoNotRunHereAreNamed(t *testing.T) {
+// TestEveryFunctionOfAWSIsKnown checks that each function of AWS's reference either runs or is
+// refused as unsupported, not as unknown.
+func TestEveryFunctionOfAWSIsKnown(t *testing.T) {
 	for _, fn := range strings.Fields("abs accountid acos asin atan atan2 aws_lambda bitand bitor bitxor bitnot cast ceil chr clientid concat cos cosh decode encode " +
 		"endswith exp floor get get_dynamodb get_mqtt_property get_or_default get_registry_data get_secret get_thing_shadow get_user_properties indexof isNull " +
 		"isUndefined length ln log lower lpad ltrim machinelearning_predict mod nanvl newuuid numbytes parse_time power principal rand regexp_matches " +
@@ -130,7 +131,7 @@ func TestFunctionsThatDoNotRunHereAreNamed(t *testing.T) {
 	}
 }
 
-// TestErrorsSayWhere fixes the text of errors.
+// TestErrorsSayWhere compares whole error texts.
 func TestErrorsSayWhere(t *testing.T) {
 	for sql, want := range map[string]string{
 		"SELECT a\nFROM 't' WHERE a LIKE 'x'":            `parse AWS IoT SQL: line 2 column 18: unexpected "LIKE": AWS IoT SQL has no LIKE; use startswith or endswith`,

@@ -14,7 +14,7 @@ func TestDeviceEventsArriveWithTheirSender(t *testing.T) {
 	s := mustParse(t, `SELECT 'device-event' AS source, topic() AS topic, clientid() AS clientId, principal() AS principal, `+
 		`timestamp() AS time, encode(*, 'base64') AS payload FROM 'defenderhub/events/+'`)
 	if !s.Matches("hub", m.Topic) || s.Matches("hub", "defenderhub/events/a/b") || s.Matches("hub", "other/events/a") {
-		t.Error("FROM does not match the event topic alone")
+		t.Error("FROM does not match exactly the topics of events")
 	}
 	want := func(payload string) string {
 		return `{"source":"device-event","topic":"defenderhub/events/door-7","clientId":"device-1",` +
@@ -34,7 +34,7 @@ func TestSecurityDisconnectsAreSelected(t *testing.T) {
 	s := mustParse(t, `SELECT *, 'lifecycle' AS source, timestamp() AS time FROM '$aws/events/presence/disconnected/+' `+
 		`WHERE disconnectReason = 'AUTH_ERROR' OR disconnectReason = 'FORBIDDEN_ACCESS' OR disconnectReason = 'DUPLICATE_CLIENTID'`)
 	if !s.Matches("hub", "$aws/events/presence/disconnected/c1") || s.Matches("hub", "$aws/events/presence/connected/c1") {
-		t.Error("FROM does not match disconnects alone")
+		t.Error("FROM does not match exactly the disconnects")
 	}
 	for reason, want := range map[string]bool{
 		"AUTH_ERROR": true, "FORBIDDEN_ACCESS": true, "DUPLICATE_CLIENTID": true,
@@ -47,11 +47,11 @@ func TestSecurityDisconnectsAreSelected(t *testing.T) {
 			t.Errorf("%s: matched %t, %v, want %t", reason, matched, err, want)
 		}
 		if matched && string(out) != fmt.Sprintf(`{"clientId":"c1","disconnectReason":%q,"source":"lifecycle","time":1481825251155}`, reason) {
-			t.Errorf("%s: %s", reason, out)
+			t.Errorf("%s: output %s, want the event with source and time", reason, out)
 		}
 	}
 	if _, matched, _ := s.Eval(exampleMessage(`{"clientId":"c1"}`)); matched {
-		t.Error("an event without reason matched")
+		t.Error("an event without a reason matches")
 	}
 }
 
@@ -61,12 +61,12 @@ func TestMessageSizeFromItsBase64(t *testing.T) {
 	for n := range 20 {
 		m := Message{Payload: []byte(strings.Repeat("\xfe", n))}
 		if got := evalStatement(t, s, m); got != fmt.Sprintf(`{"bytes":%d}`, n) {
-			t.Errorf("%d bytes: %s", n, got)
+			t.Errorf("%d bytes: got %s", n, got)
 		}
 	}
 	plain := mustParse(t, `SELECT length(encode(*, 'base64')) / 4 * 3 - 2 AS bytes FROM '#' WHERE endswith(encode(*, 'base64'), '==')`)
 	if got := evalStatement(t, plain, Message{Payload: []byte("abcd")}); got != `{"bytes":4}` {
-		t.Errorf("4 bytes: %s", got)
+		t.Errorf("4 bytes: got %s", got)
 	}
 }
 
@@ -130,7 +130,7 @@ func TestPayloadThatIsNotJSON(t *testing.T) {
 		}
 	}
 	if _, matched, _ := mustParse(t, `SELECT * FROM 'x' WHERE device_type = 'thermostat'`).Eval(exampleMessage(raw)); matched {
-		t.Error("a key of raw bytes matched")
+		t.Error("WHERE found a key in a payload that is not JSON")
 	}
 }
 
@@ -144,6 +144,6 @@ func TestMessagePropertiesThatAreMissing(t *testing.T) {
 func TestTimestampIsTheRulesEnginesClock(t *testing.T) {
 	m := Message{Time: time.Date(2026, 9, 1, 12, 0, 0, 123456789, time.UTC)}
 	if got := evalOn(t, `SELECT VALUE timestamp() FROM 'x'`, m); got != "1788264000123" {
-		t.Errorf("got %s", got)
+		t.Errorf("got %s, want the time in ms", got)
 	}
 }

@@ -28,17 +28,17 @@ func TestBasicIngestGoesToTheNamedRule(t *testing.T) {
 	for _, from := range []string{" FROM 'Buildings/#'", ""} {
 		s := mustParse(t, "SELECT topic() AS t, topic(3) AS floor"+from)
 		if !s.Matches("BuildingManager", topic) || s.Matches("Other", topic) {
-			t.Errorf("%q: not the named rule", from)
+			t.Errorf("%q: Basic Ingest does not start exactly the named rule", from)
 		}
 		if got := evalStatement(t, s, Message{Topic: topic}); got != `{"floor":"Floor2","t":"Buildings/Building5/Floor2/Room201/Lights"}` {
 			t.Errorf("%q: %s", from, got)
 		}
 	}
 	if mustParse(t, "SELECT *").Matches("r", "any/topic") {
-		t.Error("a rule without FROM was started by the message broker")
+		t.Error("a rule without FROM matches a topic of the message broker")
 	}
 	if mustParse(t, "SELECT * FROM '#'").Matches("r", "$aws/rules/other/x") {
-		t.Error("a rule subscribed to Basic Ingest")
+		t.Error("a rule with FROM '#' matches Basic Ingest for another rule")
 	}
 	if rule, rest, ok := BasicIngest("$aws/rules/r"); rule != "r" || rest != "" || !ok {
 		t.Errorf("got %q, %q, %t", rule, rest, ok)

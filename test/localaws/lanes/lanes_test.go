@@ -19,7 +19,7 @@ func TestWorkOfOneLaneKeepsItsOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(got) != 100 || !slices.IsSorted(got) {
-		t.Errorf("ran %v", got)
+		t.Errorf("ran %v, want 0 to 99 in order", got)
 	}
 }
 
@@ -56,7 +56,7 @@ func TestSettleEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := l.Settle(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want context.Canceled", err)
 	}
 	close(held)
 	if err := l.Settle(t.Context()); err != nil {

@@ -23,21 +23,21 @@ func program(t *testing.T, path, script string) {
 	}
 }
 
-func TestMotoThatEndsIsReportedWithItsReason(t *testing.T) {
+func TestStartReturnsTheReasonOfAnExit(t *testing.T) {
 	python := filepath.Join(t.TempDir(), "python")
 	program(t, python, `echo "ModuleNotFoundError: no flask" >&2; exit 1`)
 	_, err := moto.Start(t.Context(), moto.Config{Python: python, Dir: t.TempDir(), Log: io.Discard})
 	if err == nil || !strings.Contains(err.Error(), "no flask") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want the program's error output", err)
 	}
 }
 
-func TestCanceledStartLeavesNothing(t *testing.T) {
+func TestStartCanBeCanceled(t *testing.T) {
 	python := filepath.Join(t.TempDir(), "python")
 	program(t, python, `exec sleep 1000`)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := moto.Start(ctx, moto.Config{Python: python, Dir: t.TempDir(), Log: io.Discard}); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want context.Canceled", err)
 	}
 }

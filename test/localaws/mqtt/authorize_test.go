@@ -58,7 +58,7 @@ func TestConnectIsAuthorized(t *testing.T) {
 	}
 }
 
-func TestAnExclusiveThingNeedsNoMatchingClientID(t *testing.T) {
+func TestExclusiveThingNeedsNoMatchingClientID(t *testing.T) {
 	w := newWorld(t)
 	d := w.newDevice(policyOf(statement("Allow", "iot:Connect", "*"), statement("Allow", "iot:Publish", arn+"topic/of/${iot:Connection.Thing.ThingName}")))
 	w.newThing("pump", d, "exclusive")
@@ -69,7 +69,7 @@ func TestAnExclusiveThingNeedsNoMatchingClientID(t *testing.T) {
 	}
 }
 
-func TestPoliciesOfThingGroupsCount(t *testing.T) {
+func TestPoliciesOfThingGroupsApply(t *testing.T) {
 	w, ctx := newWorld(t), context.Background()
 	d := w.newDevice("")
 	w.newThing("pump", d, "")
@@ -79,7 +79,7 @@ func TestPoliciesOfThingGroupsCount(t *testing.T) {
 	w.do(w.iot.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: aws.String("fleet"), Target: aws.String(arn + "thinggroup/fleet")}))
 	w.connect3(d, "pump")
 	if _, err := w.dial3(w.options(d, "other")); err == nil {
-		t.Error("the group's policy counted for a client that is not the thing")
+		t.Error("the group's policy applies to a client that is not the thing")
 	}
 }
 
@@ -96,7 +96,7 @@ func TestPublishAndSubscribeAreAuthorizedInMQTT5(t *testing.T) {
 	if _, err := w.publish5(c, "up/1", 1, "x"); err != nil {
 		t.Errorf("publish that is allowed, on the same connection: %v", err)
 	}
-	w.next("message that is allowed and no other", func(m mqtt.Message) bool {
+	w.next("message on up/1", func(m mqtt.Message) bool {
 		if m.Topic == "elsewhere" {
 			t.Error("the denied message was reported")
 		}
@@ -159,14 +159,14 @@ func TestTopicAliasesDoNotHideTheTopic(t *testing.T) {
 		w.on("up")
 	}
 	if r, err := publish("elsewhere", 2); err == nil || r.ReasonCode != 0x87 {
-		t.Errorf("%+v, %v", r, err)
+		t.Errorf("a denied topic with an alias: %+v, %v", r, err)
 	}
 	if r, err := publish("", 2); err == nil || r.ReasonCode != 0x87 {
 		t.Errorf("the alias of a denied topic: %+v, %v", r, err)
 	}
 }
 
-func TestBasicIngestAndReportsGoToAWSAlone(t *testing.T) {
+func TestBasicIngestAndReportsReachNoSubscriber(t *testing.T) {
 	w := newWorld(t)
 	d := w.newDevice(allowAll)
 	all := w.connect5(w.newDevice(allowAll), "all")
@@ -221,9 +221,10 @@ func TestLifecycleEventsCanBeSubscribedTo(t *testing.T) {
 	}
 }
 
-// TestReservedTopicsTakeNoHTTP: neither the data plane nor a rule publishes to the topics of
-// Device Defender, and a rule nowhere where the message would be lost without a word.
-func TestReservedTopicsTakeNoHTTP(t *testing.T) {
+// TestReservedTopicsAcceptOnlyMQTT checks that neither the data plane nor a rule can publish to the
+// topics of Device Defender, and that a rule cannot publish to topics where its message would be
+// lost silently.
+func TestReservedTopicsAcceptOnlyMQTT(t *testing.T) {
 	w := newWorld(t)
 	const report = "$aws/things/camera-1/defender/metrics/json"
 	_, err := w.data.Publish(t.Context(), &iotdataplane.PublishInput{Topic: aws.String(report), Payload: []byte("{}")})

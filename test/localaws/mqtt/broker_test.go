@@ -28,7 +28,7 @@ import (
 const (
 	allowAll = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
 	arn      = "arn:aws:iot:us-east-1:123456789012:"
-	patience = time.Minute // for what must happen; nothing waits so long when it does
+	patience = time.Minute // ends a hung test; a test that passes never waits that long
 )
 
 // world is a broker with its registry behind the real AWS SDK, on a clock that
@@ -90,7 +90,7 @@ func (w *world) next(what string, fits func(mqtt.Message) bool) mqtt.Message {
 				return m
 			}
 		case <-late:
-			w.t.Fatalf("no %s", what)
+			w.t.Fatalf("no %s within %s", what, patience)
 		}
 	}
 }
@@ -123,6 +123,7 @@ func (w *world) wantDisconnect(clientID string, reason mqtt.DisconnectReason) ma
 	return e
 }
 
+// do requires that a call succeeds.
 func (w *world) do(_ any, err error) {
 	w.t.Helper()
 	if err != nil {
@@ -170,7 +171,7 @@ func (w *world) newThing(name string, d device, kind string) {
 	w.do(w.iot.AttachThingPrincipal(context.Background(), in))
 }
 
-// statement writes one statement of a policy.
+// statement returns a statement of a policy.
 func statement(effect, action, resource string) string {
 	return `{"Effect":"` + effect + `","Action":"` + action + `","Resource":"` + resource + `"}`
 }
@@ -179,7 +180,7 @@ func policyOf(statements ...string) string {
 	return `{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`
 }
 
-// options are those of an MQTT 3.1.1 client that does not try again.
+// options returns the options of an MQTT 3.1.1 client that does not reconnect.
 func (w *world) options(d device, clientID string) *paho3.ClientOptions {
 	return paho3.NewClientOptions().AddBroker("ssl://" + w.broker.TLSAddress()).SetTLSConfig(d.tls).
 		SetClientID(clientID).SetAutoReconnect(false).SetConnectRetry(false).SetProtocolVersion(4).SetConnectTimeout(patience)
@@ -200,7 +201,7 @@ func (w *world) connect3(d device, clientID string) paho3.Client {
 	return c
 }
 
-// leave sends a DISCONNECT. The client sends none where that takes longer than it is given.
+// leave sends a DISCONNECT. The timeout is long because the client sends none after it.
 func leave(c paho3.Client) { c.Disconnect(uint(patience.Milliseconds())) }
 
 func finish(token paho3.Token) error {

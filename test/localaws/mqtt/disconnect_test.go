@@ -19,7 +19,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
 )
 
-// rawConnect connects without a library, so that nothing pings or tidies up.
+// rawConnect connects without a library, which would send pings and a DISCONNECT.
 func (w *world) rawConnect(d device, clientID string, keepAlive byte) *tls.Conn {
 	w.t.Helper()
 	conn, err := tls.Dial("tcp", w.broker.TLSAddress(), d.tls)
@@ -62,7 +62,7 @@ func TestDisconnectReasons(t *testing.T) {
 		{"connection closed", func(w *world, d device) { w.rawConnect(d, "c", 200).Close() }, mqtt.ConnectionLost},
 		{"TCP reset", func(w *world, d device) { w.rawConnect(d, "c", 200).NetConn().Close() }, mqtt.ConnectionLost},
 		{"no ping", func(w *world, d device) { w.rawConnect(d, "c", 1) }, mqtt.KeepAliveTimeout},
-		{"no MQTT", write(0xf0, 0x00, 0x00, 0x01), mqtt.ClientError},
+		{"not MQTT", write(0xf0, 0x00, 0x00, 0x01), mqtt.ClientError},
 		{"second CONNECT", write(append([]byte{0x10, 12, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 1}, 0, 0)...), mqtt.ClientError},
 		{"payload at the limit and then too big", func(w *world, d device) {
 			c := w.connect3(d, "c")
@@ -112,7 +112,7 @@ func TestMQTT5ClientsGetTheReason(t *testing.T) {
 	w.wantDisconnect("c", mqtt.ServerError)
 	p := <-c.disconnected
 	if p.ReasonCode != 0x83 || p.Properties == nil || !strings.Contains(p.Properties.ReasonString, "$aws/things/c/jobs/get") {
-		t.Errorf("got %+v", p)
+		t.Errorf("got %+v, want reason code 0x83 and the topic", p)
 	}
 }
 
@@ -203,7 +203,7 @@ func TestClientIDRules(t *testing.T) {
 	} else {
 		w.event("connected", connack.Properties.AssignedClientID)
 	}
-	// Ids with a wildcard connect, but have no events.
+	// Clients whose ID has a wildcard can connect, but have no lifecycle events.
 	leave(w.connect3(d, "a+b"))
 	w.connect3(d, "after")
 	w.next("event of after only", func(m mqtt.Message) bool {
@@ -217,15 +217,15 @@ func TestClientIDRules(t *testing.T) {
 func TestKeepAliveIsGrantedWithinLimits(t *testing.T) {
 	w := newWorld(t)
 	d := w.newDevice(allowAll)
-	for asked, want := range map[uint16]uint16{0: 1200, 60: 0, 1200: 0, 1201: 1200} {
-		_, connack, err := w.dial5(d, &paho.Connect{ClientID: "c", KeepAlive: asked, CleanStart: true})
+	for requested, want := range map[uint16]uint16{0: 1200, 60: 0, 1200: 0, 1201: 1200} {
+		_, connack, err := w.dial5(d, &paho.Connect{ClientID: "c", KeepAlive: requested, CleanStart: true})
 		w.do(nil, err)
 		got := uint16(0)
 		if connack.Properties.ServerKeepAlive != nil {
 			got = *connack.Properties.ServerKeepAlive
 		}
 		if got != want {
-			t.Errorf("asked for %d s: got %d, want %d", asked, got, want)
+			t.Errorf("requested %d s: got %d, want %d", requested, got, want)
 		}
 	}
 }

@@ -11,8 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/mqtt"
 )
 
-// A payload of more than 128 KB ends the connection, as the sender sees it, and reaches
-// nobody.
+// A payload of more than 128 KB ends the sender's connection and reaches no subscriber.
 func TestOversizePayloadIsAConnectionError(t *testing.T) {
 	w := newWorld(t)
 	tooBig := strings.Repeat("x", iotcore.MaxPayload+1)
@@ -26,12 +25,12 @@ func TestOversizePayloadIsAConnectionError(t *testing.T) {
 	select {
 	case <-lost:
 	case <-time.After(patience):
-		t.Fatal("the MQTT 3.1.1 client keeps its connection")
+		t.Fatal("the MQTT 3.1.1 client did not lose its connection")
 	}
 	w.wantDisconnect("old", mqtt.ClientError)
 
 	young := w.connect5(w.newDevice(allowAll), "young")
-	w.publish5(young, "big/young", 0, tooBig) // how it ends is seen below
+	w.publish5(young, "big/young", 0, tooBig) // whether it returns an error depends on timing
 	w.wantDisconnect("young", mqtt.ClientError)
 	select {
 	case p := <-young.disconnected:

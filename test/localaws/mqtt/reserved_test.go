@@ -83,11 +83,11 @@ func TestGuardSubscribe(t *testing.T) {
 	}
 }
 
-func TestTheFirstReasonStays(t *testing.T) {
+func TestFirstDisconnectReasonIsKept(t *testing.T) {
 	var c connection
 	c.because(DuplicateClientID)
 	c.because(AuthError)
 	if c.cause() != DuplicateClientID {
-		t.Errorf("cause %s", c.cause())
+		t.Errorf("cause %s, want %s", c.cause(), DuplicateClientID)
 	}
 }

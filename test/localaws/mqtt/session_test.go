@@ -33,7 +33,7 @@ func TestMessagesPassBetweenBothVersions(t *testing.T) {
 	w.do(nil, finish(old.Subscribe("to/old/+", 1, func(_ paho3.Client, m paho3.Message) { received <- m })))
 	w.do(nil, w.subscribe5(new5, "to/new/#"))
 
-	w.do(nil, finish(old.Publish("to/new", 1, false, "to the parent, which to/new/# does not take in")))
+	w.do(nil, finish(old.Publish("to/new", 1, false, "to the parent, which to/new/# does not match")))
 	w.do(nil, finish(old.Publish("to/new/a/b", 1, false, "hello")))
 	if p := new5.next(t); p.Topic != "to/new/a/b" || string(p.Payload) != "hello" || p.QoS != 1 {
 		t.Errorf("received %+v", p)
@@ -65,25 +65,25 @@ func TestOnMessageKnowsTheSender(t *testing.T) {
 	}
 }
 
-// Who waits for what a message does can begin when the client has its answer.
+// So a test can wait for the effects of a message as soon as the client has its answer.
 func TestListenersAreNotifiedBeforeTheClient(t *testing.T) {
 	w := newWorld(t)
-	var told atomic.Int32
+	var notified atomic.Int32
 	w.broker.OnMessage(func(mqtt.Message) {
 		time.Sleep(50 * time.Millisecond)
-		told.Add(1)
+		notified.Add(1)
 	})
 	c := w.connect3(w.newDevice(allowAll), "c")
-	if n := told.Load(); n != 1 {
-		t.Errorf("when the client was connected, %d messages had been reported, want the event", n)
+	if n := notified.Load(); n != 1 {
+		t.Errorf("when the client was connected, listeners had %d messages, want 1, the event", n)
 	}
 	w.do(nil, finish(c.Publish("up", 1, false, "1")))
-	if n := told.Load(); n != 2 {
-		t.Errorf("when the client had its PUBACK, %d messages had been reported, want 2", n)
+	if n := notified.Load(); n != 2 {
+		t.Errorf("when the client had its PUBACK, listeners had %d messages, want 2", n)
 	}
 }
 
-// The lifecycle events have exactly the members of AWS's samples, in their types.
+// The lifecycle events have exactly the members of AWS's samples.
 func TestLifecycleEventsAreLikeTheSamples(t *testing.T) {
 	w := newWorld(t)
 	d := w.newDevice(allowAll)
@@ -159,7 +159,7 @@ func TestOnlyExclusiveThingsAreNamedInEvents(t *testing.T) {
 	}
 }
 
-func TestCertificatesThatAreRefused(t *testing.T) {
+func TestUnusableCertificatesAreRefused(t *testing.T) {
 	tests := map[string]func(w *world, d device){
 		"inactive": func(w *world, d device) {
 			w.do(w.iot.UpdateCertificate(context.Background(), &iot.UpdateCertificateInput{CertificateId: &d.id, NewStatus: types.CertificateStatusInactive}))
@@ -173,11 +173,11 @@ func TestCertificatesThatAreRefused(t *testing.T) {
 			w.do(w.iot.DeleteCertificate(context.Background(), &iot.DeleteCertificateInput{CertificateId: &d.id}))
 		},
 	}
-	for name, make := range tests {
+	for name, disable := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			d := w.newDevice(allowAll)
-			make(w, d)
+			disable(w, d)
 			if _, err := w.dial3(w.options(d, "c3")); err == nil || !strings.Contains(strings.ToLower(err.Error()), "not authorized") {
 				t.Errorf("MQTT 3.1.1: %v", err)
 			}
@@ -202,7 +202,7 @@ func TestForeignCertificatesFailTheHandshake(t *testing.T) {
 	}
 }
 
-func TestTheOlderConnectionIsCut(t *testing.T) {
+func TestOlderConnectionOfAClientIDEnds(t *testing.T) {
 	w := newWorld(t)
 	first, second := w.newDevice(allowAll), w.newDevice(allowAll)
 	old := w.connect5(first, "twin")
@@ -222,7 +222,7 @@ func TestTheOlderConnectionIsCut(t *testing.T) {
 			t.Errorf("got %#x, want 0x8e, session taken over", p.ReasonCode)
 		}
 	case <-time.After(patience):
-		t.Error("the older client got nothing")
+		t.Error("the older client got no DISCONNECT")
 	}
 	if err := finish(young.Publish("still/here", 1, false, "1")); err != nil {
 		t.Errorf("the younger client: %v", err)
@@ -263,7 +263,7 @@ func TestManyClientsOfOneIDLeaveOne(t *testing.T) {
 	}
 	last, ok := w.broker.Connection("crowd")
 	if !ok || last.VersionNumber != clients-1 || versions[clients-1] != 1 {
-		t.Errorf("left: %+v (%v), events by version: %v", last, ok, versions)
+		t.Errorf("the last connection is %+v (%v), events by version: %v", last, ok, versions)
 	}
 }
 
@@ -338,11 +338,11 @@ func TestHistoryOfACertificate(t *testing.T) {
 	w.step(40 * 24 * time.Hour)
 	w.connect3(d, "three")
 	if got := ids(time.Time{}); !slices.Equal(got, []string{"two", "three"}) {
-		t.Errorf("after 40 days: %v, want what is open", got)
+		t.Errorf("after 40 days: %v, want the open connections", got)
 	}
 }
 
-func TestPlainListenerTakesTheUserNameForACertificate(t *testing.T) {
+func TestPlainListenerUsesTheUserNameAsCertificateID(t *testing.T) {
 	w := newWorld(t)
 	d := w.newDevice(policyOf(statement("Allow", "iot:Connect", arn+"client/mine")))
 	plain := func(clientID, user string) error {
@@ -373,7 +373,7 @@ func TestPlainListenerIsOnTheLoopbackOnly(t *testing.T) {
 	}
 }
 
-func TestCloseEndsConnectionsThatNeverSpoke(t *testing.T) {
+func TestCloseEndsConnectionsWithoutCONNECT(t *testing.T) {
 	w := newWorld(t)
 	silent, err := net.Dial("tcp", w.broker.PlainAddress())
 	w.do(nil, err)
@@ -385,7 +385,7 @@ func TestCloseEndsConnectionsThatNeverSpoke(t *testing.T) {
 	select {
 	case err := <-closed:
 		w.do(nil, err)
-	case <-time.After(patience): // less than a client may take for its CONNECT
+	case <-time.After(patience): // shorter than the broker's timeout for CONNECT
 		t.Fatal("the broker waits for a connection without a CONNECT")
 	}
 	w.wantDisconnect("c", mqtt.ServerInitiatedDisconnect)

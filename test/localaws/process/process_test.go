@@ -30,7 +30,7 @@ func start(t *testing.T, out io.Writer, script string) *process.Process {
 func TestExitStatusIsReported(t *testing.T) {
 	var out strings.Builder
 	if err := start(t, &out, "echo fine").Wait(t.Context()); err != nil || out.String() != "fine\n" {
-		t.Errorf("output %q, error %v", out.String(), err)
+		t.Errorf("output %q, error %v, want fine and no error", out.String(), err)
 	}
 	var exit *exec.ExitError
 	if err := start(t, nil, "exit 3").Wait(t.Context()); !errors.As(err, &exit) || exit.ExitCode() != 3 {
@@ -38,8 +38,8 @@ func TestExitStatusIsReported(t *testing.T) {
 	}
 }
 
-// late is a writer that takes the first line, lets the program go on by making a file, and
-// takes more only when the program is gone.
+// late is a writer that accepts the first line, creates a file for which the program waits, and
+// accepts more only after the program's end.
 type late struct {
 	strings.Builder
 	file string
@@ -54,16 +54,16 @@ func (l *late) Write(p []byte) (int, error) {
 		for !errors.Is(syscall.Kill(program, 0), syscall.ESRCH) {
 			time.Sleep(time.Millisecond)
 		}
-		time.Sleep(50 * time.Millisecond) // a broken reader would stop then
+		time.Sleep(50 * time.Millisecond) // a reader that stops with the program would stop now
 	}
 	return n, err
 }
 
-func TestOutputIsReadToItsEndHoweverLate(t *testing.T) {
+func TestOutputIsReadToItsEnd(t *testing.T) {
 	out := &late{file: filepath.Join(t.TempDir(), "on")}
 	err := start(t, out, `echo $$; until [ -e "`+out.file+`" ]; do sleep 0.01; done; echo the rest`).Wait(t.Context())
 	if _, rest, _ := strings.Cut(out.String(), "\n"); err != nil || rest != "the rest\n" {
-		t.Errorf("after the first line %q, error %v", rest, err)
+		t.Errorf("after the first line got %q, error %v, want \"the rest\"", rest, err)
 	}
 }
 
@@ -74,7 +74,7 @@ func TestStopEndsGrandchildrenToo(t *testing.T) {
 	go io.Copy(io.Discard, r)
 	p.Stop()
 	p.Stop()
-	if err := syscall.Kill(grandchild, 0); !errors.Is(err, syscall.ESRCH) && !zombie(grandchild) {
+	if err := syscall.Kill(grandchild, 0); !errors.Is(err, syscall.ESRCH) && !zombie(t, grandchild) {
 		t.Errorf("grandchild %d still runs after Stop", grandchild)
 	}
 }
@@ -89,8 +89,8 @@ func TestCanceledContextStopsTheProgram(t *testing.T) {
 	<-p.Done()
 }
 
-// TestProgramEndsWithItsStarter starts this test binary again as a starter, kills
-// it without warning, and sees its program end.
+// TestProgramEndsWithItsStarter runs this test binary as a starter, kills it with SIGKILL, and
+// waits for the end of its program.
 func TestProgramEndsWithItsStarter(t *testing.T) {
 	if os.Getenv("PROCESS_TEST_STARTER") != "" {
 		p, err := process.Start(process.Spec{Path: "/bin/sh", Args: []string{"-c", "echo $$; exec sleep 1000"}, Env: os.Environ(), Stdout: os.Stdout})
@@ -118,7 +118,7 @@ func TestProgramEndsWithItsStarter(t *testing.T) {
 		t.Fatal(err)
 	}
 	starter.Wait()
-	if err := syscall.Kill(program, 0); err == nil && !zombie(program) {
+	if err := syscall.Kill(program, 0); err == nil && !zombie(t, program) {
 		t.Errorf("program %d outlived its starter", program)
 	}
 }
@@ -136,9 +136,13 @@ func readPID(t *testing.T, r io.Reader) int {
 	return pid
 }
 
-// zombie reports a process that has ended and that nobody has waited for yet: init
-// is somebody else's.
-func zombie(pid int) bool {
+// zombie reports whether a process has ended, but its parent has not waited for it yet. The parent
+// may be the machine's init, which may take its time.
+func zombie(t *testing.T, pid int) bool {
+	t.Helper()
 	state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skip("ps is not installed")
+	}
 	return err != nil || strings.HasPrefix(strings.TrimSpace(string(state)), "Z")
 }

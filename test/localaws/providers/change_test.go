@@ -14,12 +14,11 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
 
-// refusedHere are properties that the local AWS does not have.
-var refusedHere = []string{"AmazonManagedKafkaEventSourceConfig", "ObjectLockEnabled", "SelfManagedKafkaEventSourceConfig"}
+// unsupported are properties that the local AWS refuses.
+var unsupported = []string{"AmazonManagedKafkaEventSourceConfig", "ObjectLockEnabled", "SelfManagedKafkaEventSourceConfig"}
 
-// TestReplacingIsWhatTheCLIKnows compares with the CloudFormation reference that the
-// pinned CDK CLI has with it.
-func TestReplacingIsWhatTheCLIKnows(t *testing.T) {
+// TestReplacingAgreesWithTheCLI compares with the CloudFormation reference in the pinned CDK CLI.
+func TestReplacingAgreesWithTheCLI(t *testing.T) {
 	f, err := os.Open(filepath.Join("..", "..", "..", "node_modules", "aws-cdk", "db.json.gz"))
 	if err != nil {
 		t.Fatal(err)
@@ -53,17 +52,17 @@ func TestReplacingIsWhatTheCLIKnows(t *testing.T) {
 		compared++
 		var want []string
 		for name, p := range e.Properties {
-			if p.CausesReplacement == "yes" && !slices.Contains(refusedHere, name) {
+			if p.CausesReplacement == "yes" && !slices.Contains(unsupported, name) {
 				want = append(want, name)
 			}
 		}
 		slices.Sort(want)
 		if got := schema.Replacing()[e.CloudFormationType]; !slices.Equal(got, want) {
-			t.Errorf("%s: a change of %v replaces it, want %v", e.CloudFormationType, got, want)
+			t.Errorf("%s: replaced by changes of %v, want %v", e.CloudFormationType, got, want)
 		}
 	}
 	if compared < 30 {
-		t.Errorf("compared %d types", compared)
+		t.Errorf("compared %d types, want at least 30", compared)
 	}
 }
 
@@ -79,10 +78,10 @@ func TestNativeUpdatesThatWouldBeLostAreRefused(t *testing.T) {
 		})
 	}
 	if err := topic(cloudformation.Update, "two"); err == nil || !strings.Contains(err.Error(), "does not update Subscription of AWS::SNS::Topic") {
-		t.Errorf("another endpoint: %v", err)
+		t.Errorf("an update of the endpoint: %v, want a refusal", err)
 	}
 	if err := topic(cloudformation.Update, "one"); err != nil {
-		t.Errorf("nothing else: %v", err)
+		t.Errorf("an update of another property: %v", err)
 	}
 	if err := topic(cloudformation.Create, "two"); err != nil {
 		t.Errorf("a new topic: %v", err)

@@ -23,7 +23,7 @@ func observeFunction(r *cloudformation.Registry, properties map[string]any) {
 	r.Observe(cloudformation.Request{RequestType: cloudformation.Create, ResourceType: "AWS::Lambda::Function", PhysicalResourceID: "f", ResourceProperties: properties})
 }
 
-func TestMappingOfAQueueIsServedByUsAlone(t *testing.T) {
+func TestMappingOfAQueueIsNotInTheEmulator(t *testing.T) {
 	answers := map[string]string{
 		"POST / AmazonSQS.GetQueueAttributes": `{"Attributes":{"VisibilityTimeout":"180"}}`,
 	}
@@ -34,8 +34,8 @@ func TestMappingOfAQueueIsServedByUsAlone(t *testing.T) {
 	if err != nil || made.Attributes["Id"] != made.PhysicalID || made.Attributes["EventSourceMappingArn"] != "arn:aws:lambda:us-east-1:123456789012:event-source-mapping:"+made.PhysicalID {
 		t.Fatalf("made %+v, error %v", made, err)
 	}
-	if len(a.calls) != 1 { // for the queue's attributes
-		t.Errorf("the emulator was asked %v", a.calls)
+	if len(a.calls) != 1 {
+		t.Errorf("calls of the emulator: %v, want only that for the queue's attributes", a.calls)
 	}
 	got := providers.Mappings(r, "http://localhost:1")
 	want := eventsource.Mapping{UUID: made.PhysicalID, SourceARN: queueARN, QueueURL: "http://localhost:1/123456789012/q", Function: "f", BatchSize: 100, Window: 5 * time.Second, PartialFailures: true}
@@ -50,7 +50,7 @@ func TestMappingOfAQueueIsServedByUsAlone(t *testing.T) {
 	}
 }
 
-func TestMappingOfAStreamIsServedByUsAlone(t *testing.T) {
+func TestMappingOfAStreamIsNotInTheEmulator(t *testing.T) {
 	r, a := newAccount(t, nil)
 	observeFunction(r, nil)
 	made, err := create(t, r, "AWS::Lambda::EventSourceMapping", stream(`"FunctionResponseTypes":["ReportBatchItemFailures"],"BisectBatchOnFunctionError":true,
@@ -81,7 +81,7 @@ func TestQueueMustHideMessagesForTheFunctionsTimeout(t *testing.T) {
 	observeFunction(r, map[string]any{"Timeout": "30"})
 	_, err := create(t, r, "AWS::Lambda::EventSourceMapping", `{"EventSourceArn":"`+queueARN+`","FunctionName":"arn:aws:lambda:us-east-1:123456789012:function:f"}`)
 	if err == nil || !strings.Contains(err.Error(), "Queue visibility timeout: 29 seconds is less than Function timeout: 30 seconds") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want an error about the visibility timeout", err)
 	}
 }
 
@@ -102,7 +102,7 @@ func TestFunctionIsReadFromItsTemplate(t *testing.T) {
 	}
 }
 
-func TestAsynchronousInvocationsAreTriedAgainAsConfigured(t *testing.T) {
+func TestRetriesOfAsynchronousInvocations(t *testing.T) {
 	r, _ := newAccount(t, nil)
 	const config = "AWS::Lambda::EventInvokeConfig"
 	retries := func() int {
@@ -114,11 +114,11 @@ func TestAsynchronousInvocationsAreTriedAgainAsConfigured(t *testing.T) {
 		return f.Retries
 	}
 	if _, err := create(t, r, config, `{"FunctionName":"f","Qualifier":"$LATEST"}`); err == nil || !strings.Contains(err.Error(), "function f") {
-		t.Errorf("of a function that is not there: %v", err)
+		t.Errorf("of a function that does not exist: %v", err)
 	}
 	observeFunction(r, nil)
 	if got := retries(); got != 2 {
-		t.Errorf("without a configuration %d, want 2", got)
+		t.Errorf("without a configuration: %d retries, want 2", got)
 	}
 	for _, wrong := range []string{
 		`{"FunctionName":"f","Qualifier":"live"}`, `{"FunctionName":"f","Qualifier":"$LATEST","MaximumRetryAttempts":3}`,
@@ -133,15 +133,15 @@ func TestAsynchronousInvocationsAreTriedAgainAsConfigured(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := retries(); got != 0 {
-		t.Errorf("%d, want 0 as configured", got)
+		t.Errorf("%d retries, want 0 as configured", got)
 	}
 	if _, err := create(t, r, config, `{"FunctionName":"f","Qualifier":"$LATEST"}`); err == nil || !strings.Contains(err.Error(), "AlreadyExists") {
-		t.Errorf("a second one: %v", err)
+		t.Errorf("a second configuration of a function: %v, want AlreadyExists", err)
 	}
 }
 
-// custom returns the provider of custom resources over a function that answers by body
-// at the response URL, or not at all where body is "".
+// custom returns a registry with the provider of custom resources, and the last event of its
+// function. The function sends body to the response URL, or nothing if body is "".
 func custom(t *testing.T, body string, result functions.Result, err error) (*cloudformation.Registry, *map[string]any) {
 	t.Helper()
 	var event map[string]any
@@ -171,7 +171,7 @@ func custom(t *testing.T, body string, result functions.Result, err error) (*clo
 
 const service = `{"ServiceToken":"arn:aws:lambda:us-east-1:123456789012:function:f","Count":3,"On":true,"List":[1.5]}`
 
-func TestCustomResourceIsItsFunctionsAnswer(t *testing.T) {
+func TestCustomResourceIsTheAnswerOfItsFunction(t *testing.T) {
 	r, event := custom(t, `{"Status":"SUCCESS","PhysicalResourceId":"task-1","Data":{"TaskId":"1"}}`, functions.Result{}, nil)
 	made, err := create(t, r, "Custom::StartAudit", service)
 	if err != nil || made.PhysicalID != "task-1" || made.Attributes["TaskId"] != "1" {
@@ -213,7 +213,7 @@ func TestCustomResourceFails(t *testing.T) {
 	}
 	r, _ := custom(t, "", functions.Result{}, nil)
 	if _, err := create(t, r, "Custom::X", `{"ServiceToken":"arn:aws:sns:us-east-1:123456789012:t"}`); err == nil || !strings.Contains(err.Error(), "supports only Lambda functions") {
-		t.Errorf("topic behind a custom resource: %v", err)
+		t.Errorf("a topic as ServiceToken: %v, want a refusal", err)
 	}
 }
 
@@ -232,7 +232,7 @@ func TestReplacedCustomResourceIsDeleted(t *testing.T) {
 	}
 }
 
-func TestResponseThatNobodyWaitsForIsRefused(t *testing.T) {
+func TestUnexpectedResponseIsRefused(t *testing.T) {
 	for method, want := range map[string]int{http.MethodPut: http.StatusForbidden, http.MethodGet: http.StatusMethodNotAllowed} {
 		w := httptest.NewRecorder()
 		new(providers.CustomResources).ServeHTTP(w, httptest.NewRequest(method, "/response/1", strings.NewReader("{}")))

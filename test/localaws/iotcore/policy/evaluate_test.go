@@ -102,7 +102,7 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
-func TestDenyOfOneDocumentWinsOverAllowOfAnother(t *testing.T) {
+func TestDenyOverridesTheAllowOfAnotherDocument(t *testing.T) {
 	documents := []*Document{
 		mustParse(t, statements(`{"Effect":"Allow","Action":"*","Resource":"*"}`)),
 		mustParse(t, statements(`{"Effect":"Deny","Action":"iot:Connect","Resource":"*"}`)),
@@ -143,19 +143,19 @@ func TestParseRefuses(t *testing.T) {
 			}
 			var unsupported *UnsupportedError
 			if errors.As(err, &unsupported) != strings.HasPrefix(tt.name, "unknown ") && tt.name != "unknown element" {
-				t.Errorf("%T does not fit", err)
+				t.Errorf("error of type %T, want *UnsupportedError only for unknown names", err)
 			}
 		})
 	}
 }
 
-func TestWhiteSpaceDoesNotCountAgainstTheSize(t *testing.T) {
+func TestWhiteSpaceDoesNotCountInTheSize(t *testing.T) {
 	if _, err := Parse(statements(`{"Effect":"Allow","Action":"*","Resource":"*"}`) + strings.Repeat(" ", 3*MaxSize)); err != nil {
 		t.Error(err)
 	}
 }
 
-// Wildcards mean what the same regular expression means.
+// A pattern matches the same texts as the equivalent regular expression.
 func TestPatternAgreesWithRegexp(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		pattern := rapid.StringMatching(`[ab/*?]{0,8}`).Draw(t, "pattern")
@@ -172,8 +172,8 @@ func TestPatternAgreesWithRegexp(t *testing.T) {
 	})
 }
 
-// Nothing that a document may hold makes reading or evaluating it panic, and a
-// document that parses denies what it does not mention.
+// No document makes Parse or Evaluate panic, and a deny of everything overrides each document that
+// parses.
 func FuzzParse(f *testing.F) {
 	f.Add(statements(`{"Effect":"Allow","Action":["iot:Connect"],"Resource":["` + arn + `client/${iot:ClientId}"]}`))
 	f.Add(statements(`{"Effect":"Deny","NotAction":"iot:*","NotResource":"*","Condition":{"ForAnyValue:StringLikeIfExists":{"iot:ClientId":["a*",true,1]}}}`))
@@ -195,7 +195,7 @@ func FuzzParse(f *testing.F) {
 		}
 		denied := append([]*Document{doc}, mustParse(t, statements(`{"Effect":"Deny","Action":"*","Resource":"*"}`)))
 		if Evaluate(denied, request).Allowed {
-			t.Fatalf("a deny of everything lost against %s", text)
+			t.Fatalf("allowed despite a deny of everything by %s", text)
 		}
 	})
 }

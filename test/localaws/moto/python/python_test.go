@@ -21,7 +21,7 @@ func program(t *testing.T, path, script string) {
 	}
 }
 
-// onlyPath makes a directory the whole PATH, with the shell's own tools.
+// onlyPath sets PATH to a new directory with only the tools that the scripts need.
 func onlyPath(t *testing.T) string {
 	bin := t.TempDir()
 	for _, tool := range []string{"mkdir", "chmod", "cat"} {
@@ -42,7 +42,7 @@ func TestPythonThatHasMotoIsUsed(t *testing.T) {
 	program(t, filepath.Join(bin, "python"), good)
 	got, err := python.Find(t.Context(), venv, t.TempDir(), io.Discard)
 	if err != nil || got != filepath.Join(bin, "python") {
-		t.Errorf("got %s, error %v", got, err)
+		t.Errorf("got %s, error %v, want the python that has moto", got, err)
 	}
 	program(t, filepath.Join(venv, "bin", "python"), good)
 	if got, err = python.Find(t.Context(), venv, t.TempDir(), io.Discard); err != nil || got != filepath.Join(venv, "bin", "python") {
@@ -50,9 +50,9 @@ func TestPythonThatHasMotoIsUsed(t *testing.T) {
 	}
 }
 
-func TestVirtualEnvironmentIsMadeWhereNoPythonHasMoto(t *testing.T) {
+func TestVirtualEnvironmentIsCreatedIfNoPythonHasMoto(t *testing.T) {
 	bin, venv := onlyPath(t), filepath.Join(t.TempDir(), "venv")
-	// venv makes a Python whose pip installs what the probe looks for.
+	// "-m venv" creates a Python that has moto once its pip has installed it.
 	program(t, filepath.Join(bin, "python3"), `case "$*" in
 "-m venv"*) mkdir -p "$4/bin"
 cat >"$4/bin/python" <<'EOF'
@@ -88,14 +88,14 @@ func TestMissingPythonSaysWhatToInstall(t *testing.T) {
 	var progress strings.Builder
 	_, err := python.Find(t.Context(), filepath.Join(t.TempDir(), "venv"), t.TempDir(), &progress)
 	if err == nil || !strings.HasPrefix(err.Error(), "python3 is missing: install Python 3.10 or newer") {
-		t.Errorf("error %v", err)
+		t.Errorf("got %v, want an error that says what to install", err)
 	}
 	if progress.Len() > 0 {
-		t.Errorf("without a Python it says %q", progress.String())
+		t.Errorf("without a Python the progress is %q, want none", progress.String())
 	}
 }
 
-// Debian's Python without its package for virtual environments ends with the command alone.
+// Debian's Python without python3-venv ends its output with only the failed command.
 func TestVirtualEnvironmentThatFailsIsReportedInFull(t *testing.T) {
 	bin := onlyPath(t)
 	program(t, filepath.Join(bin, "python3"), `case "$*" in
@@ -104,6 +104,6 @@ func TestVirtualEnvironmentThatFailsIsReportedInFull(t *testing.T) {
 esac`)
 	_, err := python.Find(t.Context(), filepath.Join(t.TempDir(), "venv"), t.TempDir(), io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "install the python3-venv package") {
-		t.Errorf("error %v", err)
+		t.Errorf("got %v, want an error with all output", err)
 	}
 }
