@@ -149,7 +149,7 @@ func TestChangeSets(t *testing.T) {
 	if err := execute("rename"); err != nil {
 		t.Fatal(err)
 	}
-	renamed.inForce(t, cloud)
+	renamed.wantDeployed(t, cloud)
 	_, err = describe("reset")
 	refused(t, err, "ChangeSetNotFound", "reset")
 	if got, err := stacks.GetTemplate(ctx, &cloudformation.GetTemplateInput{StackName: aws.String("Fleet")}); err != nil || *got.TemplateBody != string(renamed.template()) {

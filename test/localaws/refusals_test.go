@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// send asks a handler, behind which the emulator takes everything, and returns the answer and
-// what the emulator got.
-func send(wrap func(http.Handler) http.Handler, target, body string) (answer, taken string) {
+// send sends a request to a handler in front of an emulator that accepts everything. It returns the
+// answer and the body that the emulator got.
+func send(wrap func(http.Handler) http.Handler, target, body string) (answer, passed string) {
 	emulator := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got, _ := io.ReadAll(r.Body)
-		taken += string(got)
+		passed += string(got)
 		io.WriteString(w, `{"Successful":[{"Id":"b"}],"Failed":[{"Id":"c"}]}`)
 	})
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
@@ -24,11 +24,11 @@ func send(wrap func(http.Handler) http.Handler, target, body string) (answer, ta
 	}
 	w := httptest.NewRecorder()
 	wrap(emulator).ServeHTTP(w, r)
-	return w.Body.String(), taken
+	return w.Body.String(), passed
 }
 
 func TestMessageThatQueuesRejectIsRefused(t *testing.T) {
-	for name, tt := range map[string]struct{ target, body, want, taken string }{
+	for name, tt := range map[string]struct{ target, body, want, passed string }{
 		"text":              {"SendMessage", `{"MessageBody":"a\t\ufffd"}`, `{"Successful"`, `{"MessageBody":"a\t\ufffd"}`},
 		"nothing":           {"SendMessage", `{"MessageBody":""}`, "#MissingParameter", ""},
 		"a control":         {"SendMessage", `{"MessageBody":"a\u0001"}`, "#InvalidMessageContents", ""},
@@ -40,9 +40,9 @@ func TestMessageThatQueuesRejectIsRefused(t *testing.T) {
 		"an attribute":      {"SetQueueAttributes", `{"Attributes":{"Policy":"{}","RedriveAllowPolicy":"{}"}}`, "the attribute RedriveAllowPolicy of queues has no effect here", ""},
 		"known attributes":  {"CreateQueue", `{"Attributes":{"Policy":"{}"}}`, `{"Successful"`, `{"Attributes":{"Policy":"{}"}}`},
 	} {
-		answer, taken := send(sendable, "AmazonSQS."+tt.target, tt.body)
-		if !strings.Contains(answer, tt.want) || taken != tt.taken {
-			t.Errorf("%s: answered %s, and the emulator got %q; want %s and %q", name, answer, taken, tt.want, tt.taken)
+		answer, passed := send(sendable, "AmazonSQS."+tt.target, tt.body)
+		if !strings.Contains(answer, tt.want) || passed != tt.passed {
+			t.Errorf("%s: answered %s, and the emulator got %q; want %s and %q", name, answer, passed, tt.want, tt.passed)
 		}
 	}
 }
@@ -58,9 +58,9 @@ func TestCallsWithoutEffectAreRefused(t *testing.T) {
 		"Action=SetStackPolicy":                           "SetStackPolicy: it supports only stacks and their change sets",
 		"Action=CreateStack&StackPolicyURL=&StackName=ss": "",
 	} {
-		answer, taken := send(func(next http.Handler) http.Handler { return publishable(stacksOnly(next)) }, "", body)
-		if want == "" != (taken != "") || !strings.Contains(answer, want) {
-			t.Errorf("%s: answered %s, and the emulator got %q; want %q", body, answer, taken, want)
+		answer, passed := send(func(next http.Handler) http.Handler { return publishable(stacksOnly(next)) }, "", body)
+		if want == "" != (passed != "") || !strings.Contains(answer, want) {
+			t.Errorf("%s: answered %s, and the emulator got %q; want %q", body, answer, passed, want)
 		}
 	}
 }

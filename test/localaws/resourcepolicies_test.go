@@ -15,8 +15,9 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws"
 )
 
-// letters is a stack in which services send to a queue, directly and by a topic, with what
-// lets them.
+// letters returns the template of a stack in which services send to a queue, directly and through a
+// topic. more replaces the policies that allow this, unless it is empty. keyUser is a service that
+// may use the key.
 func letters(more, keyUser string) *string {
 	const policies = `
 		"ToQueue": {"Type": "AWS::SQS::QueuePolicy", "Properties": {"Queues": [{"Ref": "Queue"}], "PolicyDocument": {"Version": "2012-10-17", "Statement": [
@@ -50,7 +51,7 @@ func letters(more, keyUser string) *string {
 	return &text
 }
 
-// TestServicesNeedTheirPolicies takes away what lets services send.
+// TestServicesNeedTheirPolicies removes the policies that let services send.
 func TestServicesNeedTheirPolicies(t *testing.T) {
 	ctx, cloud := start(t)
 	stacks, queues := cloudformation.NewFromConfig(cloud.Config()), sqs.NewFromConfig(cloud.Config())
@@ -72,7 +73,7 @@ func TestServicesNeedTheirPolicies(t *testing.T) {
 		t.Fatalf("the stack is in %s: %s", status, failures(t, cloud, name))
 	}
 	url := cloud.Endpoint + "/" + cloud.Account + "/letters"
-	// Another attribute leaves the policy alone.
+	// A change of another attribute keeps the policy.
 	if _, err := queues.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: &url, Attributes: map[string]string{"VisibilityTimeout": "0"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -102,42 +103,42 @@ func TestServicesNeedTheirPolicies(t *testing.T) {
 		t.Helper()
 		text := "by the topic"
 		if _, err := sns.NewFromConfig(cloud.Config()).Publish(ctx, &sns.PublishInput{TopicArn: &topic, Message: &text}); err != nil {
-			t.Errorf("a user's message, which Amazon SNS takes whether it can be delivered or not: %v", err)
+			t.Errorf("Amazon SNS refused a message, which it should accept even if it cannot deliver it: %v", err)
 		}
 	}
 	publish()
 	cloud.Clock.Step(10 * time.Minute)
 	cloud.Clock.Step(10 * time.Minute)
 	if got, want := arrived(), `"by the rule", by the alarm, by the topic`; got != want {
-		t.Fatalf("with all policies came %q, want %q", got, want)
+		t.Fatalf("with all policies the queue received %q, want %q", got, want)
 	}
 	if err := cloud.Denied(); err != nil {
 		t.Fatal(err)
 	}
 
-	// Without resources the policies go, and the topic has again that of Amazon SNS.
+	// The update deletes the policies, so the topic has Amazon SNS's default policy again.
 	update(" ", events)
 	attributes, err := queues.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []types.QueueAttributeName{"Policy"}})
 	if err != nil || attributes.Attributes["Policy"] != "" {
-		t.Errorf("the policy that was taken away is %s, error %v", attributes.Attributes["Policy"], err)
+		t.Errorf("the queue still has the policy %s, error %v", attributes.Attributes["Policy"], err)
 	}
 	publish()
 	cloud.Clock.Step(10 * time.Minute)
 	cloud.Clock.Step(10 * time.Minute)
 	if got := arrived(); got != "" {
-		t.Errorf("without policies came %q", got)
+		t.Errorf("without policies the queue received %q", got)
 	}
 	if got := receiveAll(t, queues, cloud.Endpoint+"/"+cloud.Account+"/dead-letters"); len(got) == 0 || got[0] != "by the topic" {
-		t.Errorf("the subscription's dead-letter queue holds %q", got)
+		t.Errorf("the subscription's dead-letter queue has %q, want the message by the topic", got)
 	}
 	wantDenied(t, cloud,
 		"arn:aws:events:us-east-1:123456789012:rule/letters (events.amazonaws.com) is not authorized to perform: sqs:SendMessage on resource: arn:aws:sqs:us-east-1:123456789012:letters because no resource-based policy",
 		topic+" (sns.amazonaws.com) is not authorized to perform: sqs:SendMessage on resource: arn:aws:sqs:us-east-1:123456789012:letters because no resource-based policy")
 	if denials := cloud.Permissions.Denials(); len(denials) != 2 {
-		t.Errorf("denied was more: %v", denials)
+		t.Errorf("denials %v, want two", denials)
 	}
 
-	// A policy of the topic's own replaces that of Amazon SNS.
+	// The topic's own policy replaces the default policy, which let the alarm publish.
 	update(`"ToTopic": {"Type": "AWS::SNS::TopicPolicy", "Properties": {"Topics": [{"Ref": "Topic"}], "PolicyDocument": {"Version": "2012-10-17", "Statement":
 		{"Effect": "Deny", "Principal": "*", "Action": "sns:Publish", "Resource": "*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}}}},`, events)
 	body := "the queue is not empty"
@@ -148,7 +149,7 @@ func TestServicesNeedTheirPolicies(t *testing.T) {
 	cloud.Clock.Step(10 * time.Minute)
 	wantDenied(t, cloud, "(cloudwatch.amazonaws.com) is not authorized to perform: sns:Publish on resource: "+topic+" because no resource-based policy")
 
-	// What the queue lets a rule send the key must let it encrypt.
+	// The queue's policy lets the rule send, but the key's policy does not let it encrypt.
 	update("", "delivery.logs.amazonaws.com")
 	cloud.Clock.Step(10 * time.Minute)
 	wantDenied(t, cloud, "(events.amazonaws.com) is not authorized to perform: kms:GenerateDataKey on resource: arn:aws:kms:us-east-1:123456789012:key/")
@@ -159,7 +160,7 @@ func wantDenied(t *testing.T, cloud *localaws.Cloud, all ...string) {
 	denied := strings.Join(cloud.Permissions.Denials(), "\n")
 	for _, want := range all {
 		if !strings.Contains(denied, want) {
-			t.Errorf("denied was\n%s\nwant %s", denied, want)
+			t.Errorf("the denials are\n%s\nwant %s", denied, want)
 		}
 	}
 }

@@ -26,20 +26,20 @@ func refusal(t *testing.T, cloud *localaws.Cloud, name, template string) string 
 		return err.Error()
 	}
 	if status := stackStatus(t, cloud, name); status != types.StackStatusRollbackComplete {
-		t.Errorf("stack %s is in %s", name, status)
+		t.Errorf("stack %s is in %s, want ROLLBACK_COMPLETE", name, status)
 	}
 	return failures(t, cloud, name)
 }
 
-// failures are the failed resources in a stack's events, newest first.
+// failures returns the failed resources in a stack's events, newest first.
 func failures(t *testing.T, cloud *localaws.Cloud, stack string) string {
 	t.Helper()
-	told, err := cloudformation.NewFromConfig(cloud.Config()).DescribeStackEvents(t.Context(), &cloudformation.DescribeStackEventsInput{StackName: &stack})
+	events, err := cloudformation.NewFromConfig(cloud.Config()).DescribeStackEvents(t.Context(), &cloudformation.DescribeStackEventsInput{StackName: &stack})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var failed strings.Builder
-	for _, e := range told.StackEvents {
+	for _, e := range events.StackEvents {
 		if strings.HasSuffix(string(e.ResourceStatus), "_FAILED") {
 			fmt.Fprintf(&failed, "%s (%s): %s\n", *e.LogicalResourceId, *e.ResourceType, aws.ToString(e.ResourceStatusReason))
 		}
@@ -47,7 +47,7 @@ func failures(t *testing.T, cloud *localaws.Cloud, stack string) string {
 	return failed.String()
 }
 
-// describeStack waits for the end of an operation that takes longer than its answer.
+// describeStack waits for the end of the stack's operation, and describes the stack.
 func describeStack(t *testing.T, cloud *localaws.Cloud, name string) types.Stack {
 	t.Helper()
 	for {
@@ -68,12 +68,12 @@ func stackStatus(t *testing.T, cloud *localaws.Cloud, name string) types.StackSt
 	return describeStack(t, cloud, name).StackStatus
 }
 
-// fleet is the template of a stack that is changed again and again.
+// fleet has the values that change in the template of a stack.
 type fleet struct {
 	maxReceiveCount, visibility int
-	queueName                   string // changed, the queue is replaced
+	queueName                   string // a change replaces the queue
 	sql                         string
-	more                        string // resources, each with a comma behind it
+	more                        string // resources, each followed by a comma
 }
 
 func (f fleet) template() []byte {
@@ -99,8 +99,8 @@ func (f fleet) template() []byte {
 	}`, f.more, name, f.visibility, f.maxReceiveCount, f.sql)
 }
 
-// inForce fails unless the deployed fleet is f.
-func (f fleet) inForce(t *testing.T, cloud *localaws.Cloud) (queueURL string) {
+// wantDeployed requires that the deployed fleet is f, and returns the URL of its queue.
+func (f fleet) wantDeployed(t *testing.T, cloud *localaws.Cloud) (queueURL string) {
 	t.Helper()
 	for _, o := range describeStack(t, cloud, "Fleet").Outputs {
 		if *o.OutputKey == "QueueUrl" {
@@ -126,7 +126,7 @@ func (f fleet) inForce(t *testing.T, cloud *localaws.Cloud) (queueURL string) {
 	return queueURL
 }
 
-// queues lists the names of all queues.
+// queues returns the names of all queues.
 func queues(t *testing.T, cloud *localaws.Cloud) (names []string) {
 	t.Helper()
 	list, err := sqs.NewFromConfig(cloud.Config()).ListQueues(t.Context(), &sqs.ListQueuesInput{})
@@ -143,9 +143,8 @@ func queues(t *testing.T, cloud *localaws.Cloud) (names []string) {
 	return names
 }
 
-// TestStackLives deploys, changes, breaks, corrects and destroys a stack as users do,
-// with the CLI's default method.
-func TestStackLives(t *testing.T) {
+// TestStackLifeCycle deploys, changes, breaks, corrects and destroys a stack with the CDK CLI.
+func TestStackLifeCycle(t *testing.T) {
 	ctx, cloud := start(t)
 	deploy := func(f fleet) (string, error) {
 		return cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, "Fleet", f.template(), ""))
@@ -170,14 +169,14 @@ func TestStackLives(t *testing.T) {
 
 	says("the difference to nothing", cdk(first, "diff", "Fleet"), "[+] AWS::SQS::Queue Queue")
 	if _, err := cloudformation.NewFromConfig(cloud.Config()).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String("Fleet")}); err == nil {
-		t.Error("the difference has left a stack")
+		t.Error("cdk diff left a stack")
 	}
 	out, err := deploy(first)
 	if err != nil {
 		t.Fatal(err)
 	}
 	says("the deployment", out, "creating CloudFormation changeset", "Fleet.QueueUrl = https://", "Fleet.Site = north")
-	queueURL := first.inForce(t, cloud)
+	queueURL := first.wantDeployed(t, cloud)
 
 	says("the difference to the same", cdk(first, "diff", "Fleet"), "There were no differences")
 	if out, err = deploy(first); err != nil {
@@ -194,34 +193,34 @@ func TestStackLives(t *testing.T) {
 	out = cdk(second, "diff", "Fleet")
 	says("the difference", out, "[~] AWS::SQS::Queue Queue", "maxReceiveCount", "[~] AWS::IoT::TopicRule Rule")
 	if strings.Contains(out, "replaced") || strings.Contains(out, "AWS::IAM::Role") {
-		t.Errorf("the difference shows more than was changed:\n%s", out)
+		t.Errorf("cdk diff shows resources that were not changed:\n%s", out)
 	}
 	if _, err = deploy(second); err != nil {
 		t.Fatal(err)
 	}
-	if again := second.inForce(t, cloud); again != queueURL {
-		t.Errorf("the queue was %s and is %s", queueURL, again)
+	if again := second.wantDeployed(t, cloud); again != queueURL {
+		t.Errorf("the queue was %s and is %s, want no replacement", queueURL, again)
 	}
 
 	unknown := second
 	unknown.more = `"Unknown": {"Type": "AWS::Glue::Database"},`
 	if out, err = deploy(unknown); err == nil {
-		t.Fatal("a resource that nothing here provides is deployed")
+		t.Fatal("a resource of an unsupported type was deployed")
 	}
 	says("the failed deployment", out, "AWS::Glue::Database")
 	broken := second
 	broken.visibility, broken.sql, broken.more = 90, "SELEKT", `"Extra": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "extra"}},`
 	if out, err = deploy(broken); err == nil {
-		t.Fatal("a rule without SQL is deployed")
+		t.Fatal("a rule with invalid SQL was deployed")
 	}
 	says("the next failed deployment", out, "UPDATE_FAILED", `unexpected "SELEKT"`)
 	if strings.Contains(out, "AWS::Glue::Database") {
 		t.Errorf("the failure also shows the previous one:\n%s", out)
 	}
 	if status := stackStatus(t, cloud, "Fleet"); status != types.StackStatusUpdateRollbackComplete {
-		t.Errorf("the stack is in %s", status)
+		t.Errorf("the stack is in %s, want UPDATE_ROLLBACK_COMPLETE", status)
 	}
-	second.inForce(t, cloud)
+	second.wantDeployed(t, cloud)
 	if names := queues(t, cloud); len(names) != 2 {
 		t.Errorf("queues %v, want none of the failed deployment", names)
 	}
@@ -233,23 +232,23 @@ func TestStackLives(t *testing.T) {
 	if _, err = deploy(corrected); err != nil {
 		t.Fatal(err)
 	}
-	if now := corrected.inForce(t, cloud); !strings.HasSuffix(now, "/renamed") {
-		t.Errorf("the queue is %s", now)
+	if now := corrected.wantDeployed(t, cloud); !strings.HasSuffix(now, "/renamed") {
+		t.Errorf("the queue is %s, want the name renamed", now)
 	}
 	if names := queues(t, cloud); len(names) != 3 {
-		t.Errorf("queues %v, want not the replaced one", names)
+		t.Errorf("queues %v, want three without the replaced one", names)
 	}
 
 	cdk(corrected, "destroy", "Fleet", "--force")
 	if names := queues(t, cloud); len(names) != 0 {
-		t.Errorf("queues %v are left", names)
+		t.Errorf("the destroyed stack left the queues %v", names)
 	}
 	for _, d := range cloud.Resources.Deployed("") {
 		if strings.Contains(d.StackID, ":stack/Fleet/") {
-			t.Errorf("%s %s is left", d.Type, d.LogicalID)
+			t.Errorf("the destroyed stack left %s %s", d.Type, d.LogicalID)
 		}
 	}
 	if _, err = deploy(first); err != nil {
-		t.Errorf("after it was destroyed: %v", err)
+		t.Errorf("deploy the destroyed stack again: %v", err)
 	}
 }

@@ -24,8 +24,8 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/rules"
 )
 
-// TestTelemetry follows messages from MQTT through a rule into a stream, and from there
-// through a function; and messages of a queue, in stepped time.
+// TestTelemetry follows MQTT messages through a rule, a stream and a function, and messages of a
+// queue through a function.
 func TestTelemetry(t *testing.T) {
 	ctx, cloud, outputs := deploySample(t, "telemetry")
 	client := connect(t, cloud, "pump-1")
@@ -36,8 +36,8 @@ func TestTelemetry(t *testing.T) {
 	t.Run("an alarm reports discarded records", func(t *testing.T) { checkAlarm(t, ctx, cloud, outputs) })
 	t.Run("functions read the files of their code and publish", func(t *testing.T) { checkFunction(t, ctx, cloud, client, outputs) })
 	t.Run("a table with an index and expiry", func(t *testing.T) { checkTable(t, cloud, outputs["State"]) })
-	t.Run("what functions do side by side does not get lost", func(t *testing.T) { checkConcurrency(t, cloud, "provisioned") })
-	t.Run("what the poller cannot do fails by name", func(t *testing.T) { checkStreamRefusals(t, cloud, outputs) })
+	t.Run("concurrent writes are not lost", func(t *testing.T) { checkConcurrency(t, cloud, "provisioned") })
+	t.Run("unsupported mappings and rules are refused", func(t *testing.T) { checkStreamRefusals(t, cloud, outputs) })
 }
 
 func checkStreams(t *testing.T, cloud *localaws.Cloud, outputs map[string]string) {
@@ -66,7 +66,7 @@ func checkStreams(t *testing.T, cloud *localaws.Cloud, outputs map[string]string
 	if _, err := streams.UpdateShardCount(t.Context(), &kinesis.UpdateShardCountInput{
 		StreamName: aws.String("provisioned"), TargetShardCount: aws.Int32(4), ScalingType: kinesistypes.ScalingTypeUniformScaling,
 	}); err == nil || !strings.Contains(err.Error(), "UpdateShardCount") {
-		t.Errorf("resharding: %v, want a refusal that names it", err)
+		t.Errorf("UpdateShardCount: %v, want a refusal that names it", err)
 	}
 }
 
@@ -97,19 +97,19 @@ func checkStream(t *testing.T, ctx context.Context, cloud *localaws.Cloud, clien
 	if err := cloud.Drained(ctx); err != nil {
 		t.Fatal(err)
 	}
-	// SELECT VALUE gives a JSON string, with its quotes.
+	// SELECT VALUE outputs a JSON string with its quotes, so the function forwards "fail" too.
 	if got := receiveAll(t, queues, outputs["OutputUrl"]); !slices.Equal(got, []string{`"fail"`, `"one"`, `"two"`}) {
-		t.Errorf("the function sent on %q", got)
+		t.Errorf("the function forwarded %q, want the three bodies", got)
 	}
 	if got := receiveAll(t, queues, outputs["UndeliveredUrl"]); len(got) != 1 || !strings.Contains(got[0], `"failedAction":"KinesisAction","failedResource":"gone"`) {
-		t.Errorf("the error action sent %q", got)
+		t.Errorf("the error action sent %q, want one failed KinesisAction", got)
 	}
 	putRecord(t, cloud, outputs, "fail")
 	if err := cloud.Drained(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if got := receiveAll(t, queues, outputs["LostUrl"]); len(got) != 1 || !strings.Contains(got[0], `"condition":"RetryAttemptsExhausted"`) || !strings.Contains(got[0], outputs["StreamArn"]) {
-		t.Errorf("the destination of failures got %q", got)
+		t.Errorf("the destination of failures got %q, want one message about the record", got)
 	}
 	if got, want := cloud.Rules.Counters(outputs["Rule"]), (rules.Counters{Triggered: 4, Matched: 3, Delivered: 3}); got != want {
 		t.Errorf("the rule counted %+v, want %+v", got, want)
@@ -130,7 +130,7 @@ func checkRecordTimes(t *testing.T, ctx context.Context, cloud *localaws.Cloud, 
 	near := func(what string, at time.Time) {
 		t.Helper()
 		if d := at.Sub(before); d < -time.Second || d > 5*time.Minute {
-			t.Errorf("%s is %v, in the cloud it was sent after %v", what, at, before)
+			t.Errorf("%s is %v, want shortly after %v, the cloud's time before it was sent", what, at, before)
 		}
 	}
 	seen := map[string]bool{}
@@ -144,7 +144,7 @@ func checkRecordTimes(t *testing.T, ctx context.Context, cloud *localaws.Cloud, 
 		if stream.EventSource == "aws:kinesis" {
 			near("approximateArrivalTimestamp", stream.Kinesis.ApproximateArrivalTimestamp.Time)
 			if stream.Kinesis.PartitionKey != "pump-1" || stream.EventSourceArn != outputs["StreamArn"] {
-				t.Errorf("record %s", body)
+				t.Errorf("record %s, want partition key pump-1 of %s", body, outputs["StreamArn"])
 			}
 			continue
 		}
@@ -157,15 +157,15 @@ func checkRecordTimes(t *testing.T, ctx context.Context, cloud *localaws.Cloud, 
 		}
 	}
 	if !seen["aws:kinesis"] || !seen["aws:sqs"] {
-		t.Errorf("records came from %v, want one of each source", seen)
+		t.Errorf("got records of %v, want both sources", seen)
 	}
 }
 
-// checkAlarm has an alarm watch the queue of discarded records.
+// checkAlarm checks an alarm on the queue of discarded records.
 func checkAlarm(t *testing.T, ctx context.Context, cloud *localaws.Cloud, outputs map[string]string) {
 	queues := sqs.NewFromConfig(cloud.Config())
 	cloud.Clock.Step(10 * time.Minute)
-	receiveAll(t, queues, outputs["NotificationsUrl"]) // of the state that it begins with
+	receiveAll(t, queues, outputs["NotificationsUrl"]) // the notification of the first state
 	putRecord(t, cloud, outputs, "fail")
 	if err := cloud.Drained(ctx); err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func checkAlarm(t *testing.T, ctx context.Context, cloud *localaws.Cloud, output
 			t.Errorf("the topic got %v, want %s", got, want)
 		}
 		if got := receiveAll(t, queues, outputs["LostUrl"]); want == "ALARM" && len(got) != 1 {
-			t.Errorf("the queue of discarded records has %v", got)
+			t.Errorf("the queue of discarded records has %v, want one message", got)
 		}
 	}
 }
@@ -198,20 +198,20 @@ func checkFunction(t *testing.T, ctx context.Context, cloud *localaws.Cloud, cli
 	}
 	got := receiveAll(t, queues, outputs["OutputUrl"])
 	if len(got) != 2 || !strings.HasPrefix(got[0], "arn:aws:lambda:us-east-1:"+localaws.AccountID+":function:Sample-") || got[1] != `{"greeting":"hi"}` {
-		t.Errorf("the function sent %q, want its ARN, and what it read beside itself", got)
+		t.Errorf("the function sent %q, want its ARN, and the file of its code", got)
 	}
 	select {
 	case got := <-said:
 		if got != "hello" {
-			t.Errorf("the function published %q", got)
+			t.Errorf("the function published %q, want hello", got)
 		}
 	case <-ctx.Done():
-		t.Error("what the function published did not arrive")
+		t.Error("the function's MQTT message did not arrive")
 	}
 }
 
-// checkTable does what an evaluator's state needs: conditional writes, reads of many, an
-// index that lists only items that have its keys, and expiry.
+// checkTable checks what the evaluator's state needs: conditional writes, batch reads, an index
+// that lists only items with its keys, and expiry.
 func checkTable(t *testing.T, cloud *localaws.Cloud, table string) {
 	db, ctx := dynamodb.NewFromConfig(cloud.Config()), t.Context()
 	s := func(v string) dynamodbtypes.AttributeValue { return &dynamodbtypes.AttributeValueMemberS{Value: v} }
@@ -230,7 +230,7 @@ func checkTable(t *testing.T, cloud *localaws.Cloud, table string) {
 	_, err := db.PutItem(ctx, &dynamodb.PutItemInput{TableName: &table, Item: item{"pk": s("a"), "sk": s("state")}, ConditionExpression: aws.String("attribute_not_exists(pk)")})
 	var failed *dynamodbtypes.ConditionalCheckFailedException
 	if !errors.As(err, &failed) {
-		t.Errorf("a write whose condition is not true: %v", err)
+		t.Errorf("a write whose condition is false: %v", err)
 	}
 	batch := func() int {
 		t.Helper()
@@ -263,8 +263,9 @@ func checkTable(t *testing.T, cloud *localaws.Cloud, table string) {
 func checkStatements(t *testing.T, db *dynamodb.Client, table string) {
 	t.Helper()
 	s := func(v string) dynamodbtypes.AttributeValue { return &dynamodbtypes.AttributeValueMemberS{Value: v} }
-	run := func(words string, parameters ...string) (codes []string) {
-		statement := dynamodbtypes.BatchStatementRequest{Statement: aws.String(words)}
+	// run runs a statement, and the same about the item two instead of one, in a batch.
+	run := func(text string, parameters ...string) (codes []string) {
+		statement := dynamodbtypes.BatchStatementRequest{Statement: aws.String(text)}
 		other := statement
 		for _, p := range parameters {
 			statement.Parameters = append(statement.Parameters, s(p))
@@ -294,7 +295,7 @@ func checkStatements(t *testing.T, db *dynamodb.Client, table string) {
 		{run(insert, "one", "p", "1", "x"), "[]"},
 		{run(insert, "one", "p", "2", "x"), duplicate},
 		{run(update, "2", "one", "p", "2"), stale},
-		{run(update, "2", "absent", "p", "1"), "[refused]"}, // twice the same item
+		{run(update, "2", "absent", "p", "1"), "[refused]"}, // both are about the item absent
 		{run(update, "2", "one", "p", "1"), "[]"},
 		{run(update, "2", "one", "p", "1"), stale},
 		{run(`DELETE FROM "`+table+`" WHERE "pk" = ? AND "sk" = ?`, "one", "p"), "[refused]"},
@@ -305,7 +306,7 @@ func checkStatements(t *testing.T, db *dynamodb.Client, table string) {
 	}
 	out, err := db.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: &table, Key: map[string]dynamodbtypes.AttributeValue{"pk": s("one"), "sk": s("p")}})
 	if err != nil || len(out.Item) != 3 {
-		t.Errorf("%v, error %v, want three attributes", out, err)
+		t.Errorf("got %v, error %v, want an item with three attributes", out, err)
 	}
 }
 

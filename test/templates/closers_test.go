@@ -14,10 +14,10 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/cloudwatch"
 )
 
-// TestStoppedCloserRaisesItsAlarm judges the alarms of a template while one of three schedules
-// is gone. The function runs for the others, so that only its own metric is missing.
+// TestStoppedCloserRaisesItsAlarm evaluates the alarms of a template while one of three schedules
+// has stopped. The function runs for the others, so only the metric of this schedule is missing.
 func TestStoppedCloserRaisesItsAlarm(t *testing.T) {
-	const closers, gone = 3, 1
+	const closers, missing = 3, 1
 	_, tpl := synth(t, "closers", func() awscdk.Stack {
 		return hub(nil, &defenderhub.DefenderHubProps{Detect: &defenderhub.DetectProps{
 			Behaviors: defender.DemoBehaviors(), SelfManaged: &defenderhub.SelfManagedProps{Closers: closers},
@@ -39,14 +39,14 @@ func TestStoppedCloserRaisesItsAlarm(t *testing.T) {
 		alarms = append(alarms, a)
 	}
 	if len(alarms) != closers {
-		t.Fatalf("%d alarms, want %d", len(alarms), closers)
+		t.Fatalf("the template has %d alarms CloserStopped, want %d", len(alarms), closers)
 	}
 	from := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	e := cloudwatch.Evaluator{Store: &cloudwatch.Store{}}
 	stopped := from.Add(time.Hour)
 	for at := from; at.Before(from.Add(2 * time.Hour)); at = at.Add(time.Minute) {
 		for i := range closers {
-			if i == gone && !at.Before(stopped) {
+			if i == missing && !at.Before(stopped) {
 				continue
 			}
 			e.Store.Put(cloudwatch.NewMetric(contract.MetricNamespace, contract.MetricRuns,
@@ -58,24 +58,24 @@ func TestStoppedCloserRaisesItsAlarm(t *testing.T) {
 	for _, c := range e.Advance(alarms, from, from.Add(2*time.Hour)) {
 		states[c.Alarm.Name] += fmt.Sprintf(" %s", c.To)
 		if c.To == cloudwatch.InAlarm && c.At.Sub(stopped) > 25*time.Minute { // three periods, and two that CloudWatch looks back
-			t.Errorf("%s goes off %v after the schedule stopped", c.Alarm.Name, c.At.Sub(stopped))
+			t.Errorf("%s goes off %v after the schedule stopped, want at most 25m", c.Alarm.Name, c.At.Sub(stopped))
 		}
 	}
 	for name, got := range states {
 		want := " OK"
-		if strings.Contains(name, fmt.Sprintf("CloserStopped%d", gone)) {
+		if strings.Contains(name, fmt.Sprintf("CloserStopped%d", missing)) {
 			want = " OK ALARM"
 		}
 		if got != want {
-			t.Errorf("%s:%s, want%s", name, got, want)
+			t.Errorf("states of %s:%s, want%s", name, got, want)
 		}
 	}
 	if len(states) != closers {
-		t.Errorf("states %v", states)
+		t.Errorf("%d alarms changed their state, want %d: %v", len(states), closers, states)
 	}
 }
 
-// resolved puts logical IDs in place of references.
+// resolved replaces each reference with its logical ID.
 func resolved(v any) any {
 	switch v := v.(type) {
 	case map[string]any:

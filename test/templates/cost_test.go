@@ -7,8 +7,9 @@ import (
 	"github.com/defenderhub/defenderhub/test/bench/cost"
 )
 
-// TestCostKnowsTheAlarms counts the metrics that the engine's alarms use: each is charged.
-func TestCostKnowsTheAlarms(t *testing.T) {
+// TestCostCountsTheMetricsOfAlarms counts the metrics that the engine's alarms use, because AWS
+// charges for each.
+func TestCostCountsTheMetricsOfAlarms(t *testing.T) {
 	_, tpl := synth(t, "self-managed", selfManaged)
 	watched := 0
 	for id, r := range tpl.Resources {

@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// digested are the snapshots with one line per resource: people read the snapshots of the other
-// stacks, which are similar.
+// digested are the snapshots with one line per resource. The other snapshots are similar, and are
+// whole templates for people to read.
 var digested = []string{"native-detect-off", "incidents", "embedded", "aws-cn"}
 
 // entry is a resource of a template, or an entry of another section.
@@ -184,7 +184,7 @@ func checkDigests(t *testing.T, name string, text []byte) {
 	t.Errorf("the template differs from %s.txt; read the differences, and run make snapshots if you meant them:\n%s", path, strings.Join(changes(then, now), "\n"))
 }
 
-// previous returns the template from which the lines of a snapshot were made.
+// previous returns the template of a snapshot's lines.
 func previous(path string) ([]byte, error) {
 	f, err := os.Open(path + ".json.gz")
 	if err != nil {
@@ -237,7 +237,7 @@ func TestDifferencesOfTemplatesHaveTheirPathAndBothValues(t *testing.T) {
 				t.Errorf("got  %q\nwant %q", got, tt.want)
 			}
 			if same := lines(then) == lines(now); same != (tt.want == nil) {
-				t.Errorf("the lines are the same: %v", same)
+				t.Errorf("the lines of both templates are equal: %v, want %v", same, tt.want == nil)
 			}
 		})
 	}

@@ -14,7 +14,7 @@ const verification = "DetectVerificationFunction"
 // TestEveryDeployedFunctionIsSimulated compares the functions of all templates, except verification,
 // with those that the simulation runs.
 func TestEveryDeployedFunctionIsSimulated(t *testing.T) {
-	left := contract.Functions()
+	missing := contract.Functions()
 	for _, d := range all {
 		_, tpl := synth(t, d.name, d.build)
 		for id, r := range tpl.Resources {
@@ -22,10 +22,10 @@ func TestEveryDeployedFunctionIsSimulated(t *testing.T) {
 				continue
 			}
 			known := false
-			for end := range contract.Functions() {
-				if strings.HasSuffix(id[:len(id)-8], end) { // without the hash
+			for suffix := range contract.Functions() {
+				if strings.HasSuffix(id[:len(id)-8], suffix) { // without the hash
 					known = true
-					delete(left, end)
+					delete(missing, suffix)
 				}
 			}
 			if !known {
@@ -33,7 +33,7 @@ func TestEveryDeployedFunctionIsSimulated(t *testing.T) {
 			}
 		}
 	}
-	for end := range left {
-		t.Errorf("no template has a function %s", end)
+	for suffix := range missing {
+		t.Errorf("no template has a function whose ID ends in %s", suffix)
 	}
 }

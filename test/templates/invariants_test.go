@@ -18,7 +18,7 @@ import (
 // changed its case, cut it, or formatted it as a number.
 var token = regexp.MustCompile(`(?i)token\[|-1\.888154589\d*e\+?289|-9223372036854775808`)
 
-// TestInvariants checks what the product promises for every resource of every stack.
+// TestInvariants checks the invariants of every resource of every stack.
 func TestInvariants(t *testing.T) {
 	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) {
@@ -86,7 +86,7 @@ func TestEnvironmentsAreTextOrReferences(t *testing.T) {
 						t.Errorf("an unresolved token is in %s of %s: %s", name, id, found)
 					}
 					if _, isText := value.(string); !isText && attributeOf(value) == "" && !strings.HasPrefix(toJSON(value), `{"Fn::`) {
-						t.Errorf("%s of %s is %s", name, id, toJSON(value))
+						t.Errorf("%s of %s is %s, want a text or one reference", name, id, toJSON(value))
 					}
 				}
 			}
@@ -111,7 +111,7 @@ var invariants = []struct {
 	{"AWS::KMS::Key", func(_ template, _ string, r resource) string { return servicesFrom(r.Properties["KeyPolicy"]) }},
 	{"AWS::Lambda::Permission", func(_ template, _ string, r resource) string {
 		if r.Properties["SourceArn"] == nil {
-			return fmt.Sprintf("%v may call the function for any source", r.Properties["Principal"])
+			return fmt.Sprintf("%v may invoke the function for any source", r.Properties["Principal"])
 		}
 		return ""
 	}},
@@ -131,12 +131,12 @@ var invariants = []struct {
 		if r.Properties["Protocol"] != "sqs" {
 			return ""
 		}
-		return lets(tpl, "sns.amazonaws.com", "AWS::SQS::QueuePolicy", "Queues", attributeOf(r.Properties["Endpoint"]), false)
+		return maySend(tpl, "sns.amazonaws.com", "AWS::SQS::QueuePolicy", "Queues", attributeOf(r.Properties["Endpoint"]), false)
 	}},
 	{"AWS::CloudWatch::Alarm", func(tpl template, _ string, r resource) string {
 		var faults []string
 		for _, action := range list(r.Properties["AlarmActions"]) {
-			faults = append(faults, lets(tpl, "cloudwatch.amazonaws.com", "AWS::SNS::TopicPolicy", "Topics", attributeOf(action), true))
+			faults = append(faults, maySend(tpl, "cloudwatch.amazonaws.com", "AWS::SNS::TopicPolicy", "Topics", attributeOf(action), true))
 		}
 		return strings.Join(faults, "")
 	}},
@@ -255,8 +255,8 @@ func alarm(_ template, _ string, r resource) string {
 	return ""
 }
 
-// physicalName forbids names, because two copies must fit in one account. The stack of everything
-// names its scheduled audit, because its props do.
+// physicalName forbids names, because two copies must fit in one account. In the stack
+// everything-on the scheduled audit has a name from the props.
 func physicalName(_ template, _ string, r resource) string {
 	for _, name := range []string{
 		"QueueName", "TopicName", "FunctionName", "TableName", "RoleName", "RuleName", "SecurityProfileName", "ScheduledAuditName",
@@ -269,7 +269,7 @@ func physicalName(_ template, _ string, r resource) string {
 			reference = true // here FunctionName is a reference; devices report a custom metric by its name
 		}
 		if r.Type == "AWS::SecurityHub::Insight" {
-			reference = true // an insight needs a name, which is for people; no AWS page says that it must be unique (unverified)
+			reference = true // an insight requires a name; no AWS page says that it must be unique (unverified)
 		}
 		if !reference {
 			return fmt.Sprintf("has the physical name %s %v", name, v)
@@ -317,7 +317,7 @@ func servicesFrom(document any) string {
 		if s["Effect"] == "Allow" && strings.Contains(principal, `"Service"`) &&
 			!strings.Contains(conditions, `"aws:SourceArn"`) && !strings.Contains(conditions, `"kms:EncryptionContext:`) &&
 			!(strings.Contains(principal, `"events.amazonaws.com"`) && toJSON(s["Action"]) == `["kms:Decrypt","kms:GenerateDataKey"]`) {
-			return fmt.Sprintf("lets %s in for any source", principal)
+			return fmt.Sprintf("allows %s for any source", principal)
 		}
 	}
 	return ""
@@ -340,7 +340,7 @@ var unscoped = []string{
 // may violate a behavior.
 var anyThing = []string{"iot:GetConnection", "iot:DescribeThing", "iot:ListThingPrincipals", "iot:DescribeRoleAlias", "iot:ListThingGroupsForThing", "iot:DescribeThingGroup", "iot:Publish"}
 
-// ofAnyThing are the resources of those: only a name is a wildcard.
+// ofAnyThing matches the resources of anyThing: only a name may be a wildcard.
 var ofAnyThing = regexp.MustCompile(`":(client|thing|thinggroup|rolealias)/\*"|":topic/fleet/\*/report/rejected"`)
 
 func statements(document any) string {
@@ -384,7 +384,7 @@ func topicRule(tpl template, _ string, r resource) string {
 		return "no error action"
 	}
 	if strings.Contains(action, failed) {
-		return "the error action goes where the action goes"
+		return "the error action has the target of the action"
 	}
 	for _, d := range r.DependsOn {
 		if tpl.Resources[d].Type == "AWS::IAM::Policy" {
@@ -394,7 +394,7 @@ func topicRule(tpl template, _ string, r resource) string {
 	return "does not wait for its role's policy"
 }
 
-// tlsOnly returns a queue or topic whose policies allow plain HTTP.
+// tlsOnly checks that the policies of a queue or topic deny plain HTTP.
 func tlsOnly(tpl template, id, policyType, attached string) string {
 	for _, r := range tpl.Resources {
 		if r.Type != policyType || !strings.Contains(toJSON(r.Properties[attached]), `"`+id+`"`) {
@@ -409,9 +409,9 @@ func tlsOnly(tpl template, id, policyType, attached string) string {
 	return "open to plain HTTP"
 }
 
-// lets returns a queue or topic to which a service cannot send, because of its policies or its
-// key. A topic without a policy has Amazon SNS's default policy, which allows the service.
-func lets(tpl template, service, policyType, attached, id string, byDefault bool) string {
+// maySend checks that the policies and the key of a queue or topic let a service send. A topic
+// without a policy has Amazon SNS's default policy, which allows the service.
+func maySend(tpl template, service, policyType, attached, id string, byDefault bool) string {
 	allowed := func(document any) bool {
 		return slices.ContainsFunc(statementList(document), func(s map[string]any) bool {
 			return s["Effect"] == "Allow" && strings.Contains(toJSON(s["Principal"]), `"`+service+`"`)

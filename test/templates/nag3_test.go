@@ -33,7 +33,7 @@ func TestCdkNag3FindsNothing(t *testing.T) {
 	}
 	for i, s := range all {
 		if len(results[i].Acknowledgments) == 0 {
-			t.Errorf("%s acknowledges nothing", s.name)
+			t.Errorf("%s has no acknowledgments, so the rules may not have run", s.name)
 		}
 		for _, v := range results[i].Violations {
 			t.Errorf("%s: %s", s.name, v)
@@ -64,23 +64,23 @@ func installNag3(t *testing.T) string {
 	if err := os.MkdirAll(filepath.Dir(installed), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// Two tests may install at once: each installs to its own directory, and the first to rename
-	// it wins.
-	beside, err := os.MkdirTemp(filepath.Dir(installed), "nag3-new-")
+	// Two tests may install at the same time. Each installs to its own directory, and the first one
+	// to rename it succeeds.
+	temporary, err := os.MkdirTemp(filepath.Dir(installed), "nag3-new-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(beside)
-	if err := os.CopyFS(beside, os.DirFS("nag3")); err != nil {
+	defer os.RemoveAll(temporary)
+	if err := os.CopyFS(temporary, os.DirFS("nag3")); err != nil {
 		t.Fatal(err)
 	}
 	command := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	command.Dir = beside
+	command.Dir = temporary
 	if out, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("npm ci of cdk-nag 3: %v\n%s", err, out)
 	}
-	if err := os.Rename(beside, installed); err != nil {
-		if _, lost := os.Stat(installed); lost != nil {
+	if err := os.Rename(temporary, installed); err != nil {
+		if _, missing := os.Stat(installed); missing != nil {
 			t.Fatal(err)
 		}
 	}

@@ -34,7 +34,7 @@ func TestCdkNagFindsNothing(t *testing.T) {
 	}
 }
 
-func TestEverySuppressionCarriesItsReason(t *testing.T) {
+func TestEverySuppressionHasAReason(t *testing.T) {
 	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) {
 			_, tpl := synth(t, s.name, s.build)
@@ -43,7 +43,7 @@ func TestEverySuppressionCarriesItsReason(t *testing.T) {
 				for _, rule := range list(nag["rules_to_suppress"]) {
 					suppression, _ := rule.(map[string]any)
 					if reason := fmt.Sprint(suppression["reason"]); len(strings.Fields(reason)) < 5 {
-						t.Errorf("%s: %v is suppressed because %q", id, suppression["id"], reason)
+						t.Errorf("%s: %v is suppressed with the reason %q, want at least five words", id, suppression["id"], reason)
 					}
 				}
 			}

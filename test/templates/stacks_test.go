@@ -97,7 +97,7 @@ func newHub(stack awscdk.Stack, props *defenderhub.DefenderHubProps) defenderhub
 	props.Forwarder.Prebuilt = prebuilt
 	props.Audit.Prebuilt = prebuilt
 	if props.Detect != nil && props.Detect.SelfManaged != nil {
-		props.Detect.SelfManaged.Prebuilt = "testdata/prebuilt/bootstrap"
+		props.Detect.SelfManaged.Prebuilt = prebuilt
 	}
 	if props.Correlate != nil {
 		props.Correlate.Prebuilt = prebuilt
@@ -150,8 +150,8 @@ func everything() awscdk.Stack {
 	return stack
 }
 
-// selfManaged judges behaviors without Device Defender Detect: every kind of rule, both kinds of
-// statistics, and things watched by name and by group.
+// selfManaged is the self-managed engine with every kind of rule, both kinds of statistics, and
+// targets by registration and by group.
 func selfManaged() awscdk.Stack {
 	return hub(nil, &defenderhub.DefenderHubProps{
 		Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off},
@@ -171,7 +171,7 @@ func selfManaged() awscdk.Stack {
 	})
 }
 
-// incidents has the parts that work on findings in Security Hub, alone with a forwarder.
+// incidents has only Correlate and Notify, with a forwarder.
 func incidents() awscdk.Stack {
 	stack := newStack("Fleet", nil)
 	correlate := &defenderhub.CorrelateProps{Prebuilt: prebuilt}
@@ -217,7 +217,7 @@ func streamWithoutKey() awscdk.Stack {
 // alias is the full self-managed engine with a key known only by an alias, and an alarm topic
 // known by its ARN.
 func alias() awscdk.Stack {
-	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
+	stack := newStack("Fleet", nil)
 	topic := awssns.Topic_FromTopicArn(stack, jsii.String("OnCall"), stack.FormatArn(&awscdk.ArnComponents{Service: jsii.String("sns"), Resource: jsii.String("on-call")}))
 	newHub(stack, &defenderhub.DefenderHubProps{
 		EncryptionKey: awskms.Alias_FromAliasName(stack, jsii.String("Key"), jsii.String("alias/fleet")),
@@ -233,10 +233,10 @@ func alias() awscdk.Stack {
 	return stack
 }
 
-// references sets from parameters everything that an engine allows to be set at deployment:
-// texts, lists and numbers.
+// references sets all props that may be set at deployment from parameters: texts, lists and
+// numbers.
 func references(native bool) awscdk.Stack {
-	stack := awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Fleet"), nil)
+	stack := newStack("Fleet", nil)
 	parameter := func(id, kind string) awscdk.CfnParameter {
 		return awscdk.NewCfnParameter(stack, jsii.String(id), &awscdk.CfnParameterProps{Type: jsii.String(kind)})
 	}
@@ -267,8 +267,8 @@ func references(native bool) awscdk.Stack {
 	return stack
 }
 
-// embedded is somebody else's stack, with its own key, topic, network, permissions boundary and
-// tags.
+// embedded adds the construct to a stack that has its own key, topic, network, permissions boundary
+// and tags.
 func embedded() awscdk.Stack {
 	stack := newStack("Platform", nil)
 	key := awskms.NewKey(stack, jsii.String("Key"), &awskms.KeyProps{EnableKeyRotation: jsii.Bool(true)})

@@ -31,7 +31,7 @@ func TestLogicalIDsAreTheSameInAStage(t *testing.T) {
 			}
 			for _, id := range slices.Sorted(maps.Keys(staged.Resources)) {
 				if alone.Resources[id].Type == "" {
-					t.Errorf("%s (%s) is in the stage alone", id, staged.Resources[id].Type)
+					t.Errorf("%s (%s) is only in the stage", id, staged.Resources[id].Type)
 				}
 			}
 		})

@@ -27,11 +27,11 @@ const (
 	keys   = `"KeySchema":[{"AttributeName":"pk","KeyType":"HASH"}],"AttributeDefinitions":[{"AttributeName":"pk","AttributeType":"S"}]`
 )
 
-// natives has for each type of the emulator's own a resource that it makes, and what it
-// would make without a word.
+// natives has, for each type that the emulator creates itself, properties that it supports, and
+// properties that it would ignore silently.
 var natives = map[string]struct {
 	good string
-	// bad maps properties to how they are refused.
+	// bad maps properties to a part of their error.
 	bad map[string]string
 }{
 	"AWS::CloudFormation::Stack": {`{"TemplateURL":"https://assets/t.json","Parameters":{"Size":"3"}}`, map[string]string{
@@ -114,11 +114,11 @@ var natives = map[string]struct {
 	}},
 }
 
-func TestEmulatorMakesOnlyWhatItFollows(t *testing.T) {
+func TestUnsupportedNativePropertiesAreRefused(t *testing.T) {
 	for _, resourceType := range schema.Native() {
 		tt, ok := natives[resourceType]
 		if !ok || len(tt.bad) == 0 {
-			t.Errorf("no properties of %s are tested", resourceType)
+			t.Errorf("natives has no unsupported properties of %s", resourceType)
 		}
 		if err := check(t, resourceType, tt.good); err != nil {
 			t.Errorf("%s: %v", resourceType, err)
@@ -132,9 +132,9 @@ func TestEmulatorMakesOnlyWhatItFollows(t *testing.T) {
 	}
 }
 
-func TestEmulatorMakesNoTypeOfUnknownProperties(t *testing.T) {
+func TestNativeTypeWithoutASchemaIsRefused(t *testing.T) {
 	const other = "AWS::StepFunctions::StateMachine"
 	if err := check(t, other, `{}`); slices.Contains(schema.Native(), other) || err == nil || !strings.Contains(err.Error(), other) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want an error that names %s", err, other)
 	}
 }

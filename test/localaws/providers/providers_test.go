@@ -50,7 +50,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "{}")
 }
 
-// account returns a registry with all providers over a fresh API.
+// newAccount returns a registry with all providers, and the API that they call.
 func newAccount(t *testing.T, answers map[string]string) (*cloudformation.Registry, *api) {
 	t.Helper()
 	a := &api{answers: answers}
@@ -208,7 +208,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s %.200s: got %v, want %q", tt.resourceType, tt.properties, err, tt.want)
 		}
 		if len(a.calls) != 0 || len(r.Deployed("")) != 0 {
-			t.Errorf("%s: a refused resource was made: %v", tt.resourceType, a.calls)
+			t.Errorf("%s: a refused resource was created: %v", tt.resourceType, a.calls)
 		}
 	}
 }
@@ -235,26 +235,24 @@ func TestSecondResourceIsRefusedAsAWSRefusesIt(t *testing.T) {
 	}
 }
 
-func TestServicesRefusalIsPassedOn(t *testing.T) {
+func TestErrorOfTheServiceIsReturned(t *testing.T) {
 	r, _ := newAccount(t, map[string]string{"POST /accounts": "refuse ResourceConflictException"})
 	if _, err := create(t, r, "AWS::SecurityHub::Hub", `{}`); !awsapi.HasCode(err, "ResourceConflictException") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want ResourceConflictException", err)
 	}
 }
 
 func TestCustomMetricInUseCannotBeDeleted(t *testing.T) {
 	r, _ := newAccount(t, nil)
-	for resourceType, properties := range map[string]string{"AWS::IoT::CustomMetric": `{"MetricName":"battery","MetricType":"number"}`} {
-		if _, err := create(t, r, resourceType, properties); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := create(t, r, "AWS::IoT::CustomMetric", `{"MetricName":"battery","MetricType":"number"}`); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := create(t, r, "AWS::IoT::SecurityProfile", behavior("battery", `"ComparisonOperator":"greater-than","Value":{"Number":20}`)); err != nil {
 		t.Fatal(err)
 	}
 	remove := cloudformation.Request{RequestType: cloudformation.Delete, ResourceType: "AWS::IoT::CustomMetric", StackID: "stack", PhysicalResourceID: "battery"}
 	if _, err := r.Apply(t.Context(), remove); err == nil {
-		t.Error("the metric was deleted under its profile")
+		t.Error("a metric that a profile uses was deleted")
 	}
 	if _, err := r.Apply(t.Context(), cloudformation.Request{RequestType: cloudformation.Delete, ResourceType: "AWS::IoT::SecurityProfile", StackID: "stack", PhysicalResourceID: "p"}); err != nil {
 		t.Fatal(err)
@@ -264,11 +262,11 @@ func TestCustomMetricInUseCannotBeDeleted(t *testing.T) {
 	}
 }
 
-func TestUpdateNeedsANewCloudUnlessItIsAPut(t *testing.T) {
+func TestUnsupportedUpdateIsRefused(t *testing.T) {
 	r, _ := newAccount(t, nil)
 	update := cloudformation.Request{RequestType: cloudformation.Update, ResourceType: "AWS::IoT::Thing", PhysicalResourceID: "t"}
 	if _, err := r.Apply(t.Context(), update); err == nil || !strings.Contains(err.Error(), "AWS::IoT::Thing") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want an error that names AWS::IoT::Thing", err)
 	}
 	update.ResourceType, update.ResourceProperties = "AWS::CDK::Metadata", map[string]any{"Analytics": "v3"}
 	if _, err := r.Apply(t.Context(), update); err != nil {
@@ -276,7 +274,7 @@ func TestUpdateNeedsANewCloudUnlessItIsAPut(t *testing.T) {
 	}
 }
 
-func TestRuleReachesTheServiceInItsOwnSpelling(t *testing.T) {
+func TestRuleIsSentInTheSpellingOfTheAPI(t *testing.T) {
 	r, a := newAccount(t, nil)
 	payload := `"Actions":[{"Republish":{"RoleArn":` + role + `,"Topic":"x","Headers":{"UserProperties":[{"Key":"k","Value":"v"}]}}}],"AwsIotSqlVersion":"2016-03-23","RuleDisabled":false`
 	if _, err := create(t, r, "AWS::IoT::TopicRule", rule(payload)); err != nil {
@@ -288,7 +286,7 @@ func TestRuleReachesTheServiceInItsOwnSpelling(t *testing.T) {
 	}
 }
 
-func TestStreamReachesTheServiceWithItsModeAndEncryption(t *testing.T) {
+func TestStreamIsSentWithModeAndEncryption(t *testing.T) {
 	r, a := newAccount(t, nil)
 	if _, err := create(t, r, "AWS::Kinesis::Stream", `{"Name":"s","RetentionPeriodHours":48,"StreamModeDetails":{"StreamMode":"ON_DEMAND"},"StreamEncryption":{"EncryptionType":"KMS","KeyId":"alias/aws/kinesis"}}`); err != nil {
 		t.Fatal(err)
@@ -307,7 +305,7 @@ func TestStreamReachesTheServiceWithItsModeAndEncryption(t *testing.T) {
 	}
 }
 
-func TestAlarmReachesTheServiceFlattened(t *testing.T) {
+func TestAlarmIsSentFlattened(t *testing.T) {
 	r, a := newAccount(t, map[string]string{"POST /": "<PutMetricAlarmResponse/>"})
 	if _, err := create(t, r, "AWS::CloudWatch::Alarm", `{`+alarm+`,"Metrics":[{"Id":"m1","MetricStat":{"Metric":{"MetricName":"M","Dimensions":[{"Name":"D","Value":"V"}]},"Period":60,"Stat":"Sum"}}]}`); err != nil {
 		t.Fatal(err)
@@ -326,7 +324,7 @@ func TestAlarmReachesTheServiceFlattened(t *testing.T) {
 	}
 }
 
-func TestAlarmThatCannotBeJudgedSaysWhy(t *testing.T) {
+func TestUnsupportedAlarmIsInert(t *testing.T) {
 	r, _ := newAccount(t, map[string]string{"POST /": "<Response/>"})
 	for _, metric := range []string{`"Namespace":"Fleet"`, `"Namespace":"AWS/Lambda"`} {
 		properties := strings.Replace(alarm, `"Namespace":"N"`, metric, 1)
@@ -336,14 +334,14 @@ func TestAlarmThatCannotBeJudgedSaysWhy(t *testing.T) {
 	}
 	deployed := r.Deployed("AWS::CloudWatch::Alarm")
 	if deployed[0].Inert != "" || deployed[1].Inert != "metric Duration of AWS/Lambda is not measured" {
-		t.Errorf("inert: %q and %q", deployed[0].Inert, deployed[1].Inert)
+		t.Errorf("inert reasons %q and %q, want one only for AWS/Lambda", deployed[0].Inert, deployed[1].Inert)
 	}
 	if alarms := providers.Alarms(r); len(alarms) != 1 {
 		t.Errorf("%d alarms are judged, want 1", len(alarms))
 	}
 }
 
-func TestChangedRuleIsReplacedUnderItsName(t *testing.T) {
+func TestChangedRuleKeepsItsName(t *testing.T) {
 	r, a := newAccount(t, map[string]string{"PATCH /rules/r": "{}"})
 	change := func(properties string) error {
 		var p map[string]any
@@ -360,10 +358,10 @@ func TestChangedRuleIsReplacedUnderItsName(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(a.calls) != 1 || !strings.HasPrefix(a.calls[0], "PATCH /rules/r") || !strings.Contains(a.calls[0], `"sql":"SELECT * FROM 't'"`) {
-		t.Errorf("called %v", a.calls)
+		t.Errorf("called %v, want one PATCH of the rule", a.calls)
 	}
 	if err := change(strings.Replace(rule(`"Actions":[]`), `"RuleName":"r"`, `"RuleName":"s"`, 1)); err == nil || !strings.Contains(err.Error(), "rename") {
-		t.Errorf("another name: error %v", err)
+		t.Errorf("another name: error %v, want a refusal", err)
 	}
 }
 
@@ -379,7 +377,7 @@ func TestGeneratedNamesFitAndDiffer(t *testing.T) {
 			},
 		})
 		if err != nil || !regexp.MustCompile(`^[0-9a-zA-Z_.-]{1,64}$`).MatchString(made.PhysicalID) || !strings.HasSuffix(made.PhysicalID, suffix) {
-			t.Errorf("name %q, error %v", made.PhysicalID, err)
+			t.Errorf("name %q, error %v, want at most 64 characters that end in %s", made.PhysicalID, err, suffix)
 		}
 	}
 }

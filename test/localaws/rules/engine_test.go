@@ -17,6 +17,7 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/iotsql"
 )
 
+// recorder records deliveries. Those to a target in fail return its error.
 type recorder struct {
 	deliveries []Delivery
 	fail       map[string]error
@@ -46,12 +47,13 @@ func message(topic, body string) iotsql.Message {
 	}
 }
 
+// quiet returns a logger that discards everything.
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 const ingest = "https://sqs.us-east-1.amazonaws.com/123456789012/ingest"
-const spare = "https://sqs.us-east-1.amazonaws.com/123456789012/errors"
+const errorQueue = "https://sqs.us-east-1.amazonaws.com/123456789012/errors"
 
-// deviceEvents is the product's own rule as CloudFormation writes it.
+// deviceEvents returns the product's own rule in the spelling of CloudFormation.
 func deviceEvents(t *testing.T) types.TopicRulePayload {
 	sql, err := json.Marshal(iotrule.SQL(defender.DeviceEvents, iotrule.DefaultEventTopic))
 	if err != nil {
@@ -59,7 +61,7 @@ func deviceEvents(t *testing.T) types.TopicRulePayload {
 	}
 	return payload(t, `{"Sql": `+string(sql)+`, "AwsIotSqlVersion": "2016-03-23",
 		"Actions": [{"Sqs": {"RoleArn": "arn:aws:iam::123456789012:role/r", "QueueUrl": "`+ingest+`", "UseBase64": false}}],
-		"ErrorAction": {"Sqs": {"RoleArn": "arn:aws:iam::123456789012:role/r", "QueueUrl": "`+spare+`"}}}`)
+		"ErrorAction": {"Sqs": {"RoleArn": "arn:aws:iam::123456789012:role/r", "QueueUrl": "`+errorQueue+`"}}}`)
 }
 
 func TestRuleDeliversWhatTheForwarderReads(t *testing.T) {
@@ -79,7 +81,7 @@ func TestRuleDeliversWhatTheForwarderReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	if source != defender.DeviceEvents || envelope.ClientID != "device-1" || envelope.Principal != "c0ffee" || string(envelope.Payload) != "not JSON \x00" || envelope.Time != 1_700_000_000_000 {
-		t.Errorf("envelope %+v of %s does not hold what was published", envelope, source)
+		t.Errorf("envelope %+v of %s, want the published message", envelope, source)
 	}
 }
 
@@ -109,19 +111,19 @@ func TestFailedActionRunsErrorActionWithOriginalPayload(t *testing.T) {
 	}
 	e.Publish(t.Context(), message("defenderhub/events/device-1", `{"type":"tamper"}`))
 	e.Settle()
-	if len(r.deliveries) != 1 || r.deliveries[0].Target() != spare {
+	if len(r.deliveries) != 1 || r.deliveries[0].Target() != errorQueue {
 		t.Fatalf("deliveries %+v, want one to the error queue", r.deliveries)
 	}
 	source, envelope, err := iotrule.Decode(r.deliveries[0].Body)
 	if err != nil || source != defender.DeviceEvents || envelope.ClientID != "device-1" || envelope.Principal != "" || string(envelope.Payload) != `{"type":"tamper"}` || !strings.Contains(envelope.RuleError, "access denied") {
-		t.Errorf("source %s, envelope %+v, error %v", source, envelope, err)
+		t.Errorf("source %s, envelope %+v, error %v, want the original payload and the rule's error", source, envelope, err)
 	}
 	if got, want := e.Counters("events"), (Counters{Triggered: 1, Matched: 1, Delivered: 1, Failed: 1}); got != want {
 		t.Errorf("counters %+v, want %+v", got, want)
 	}
 }
 
-func TestUntrueWhereIsTriggeredButDeliversNothing(t *testing.T) {
+func TestFalseWhereTriggersButDeliversNothing(t *testing.T) {
 	r := &recorder{}
 	e := New(r.deliver, quiet())
 	p := payload(t, `{"sql": "SELECT * FROM 'a/#' WHERE size > 8 OR missing = 1", "awsIotSqlVersion": "2016-03-23",
@@ -167,7 +169,7 @@ func TestQueueBodyIsTheOutputOrItsBase64(t *testing.T) {
 		got[d.Target()] = string(d.Body)
 	}
 	if len(got) != 3 || got["plain"] != "\x00\xff" || got["encoded"] != "AP8=" || got["stack"] != "AP8=" {
-		t.Errorf("bodies %q", got)
+		t.Errorf("bodies %q, want the output in plain, and its base64 in encoded and stack", got)
 	}
 }
 
@@ -177,7 +179,7 @@ func TestUnknownRuleOfBasicIngestIsLogged(t *testing.T) {
 	e.Publish(t.Context(), message("$aws/rules/nobody/x", "{}"))
 	e.Settle()
 	if !strings.Contains(log.String(), "RuleNotFound") || !strings.Contains(log.String(), "nobody") {
-		t.Errorf("logged %s", log.String())
+		t.Errorf("logged %s, want RuleNotFound and the rule's name", log.String())
 	}
 }
 
@@ -196,7 +198,7 @@ func TestTemplatesSeeThePayloadNotTheAliases(t *testing.T) {
 	}
 }
 
-func TestRefusedAtDeploy(t *testing.T) {
+func TestUnsupportedRulesAreRefused(t *testing.T) {
 	const sqs = `[{"sqs": {"roleArn": "r", "queueUrl": "q"}}]`
 	for name, tc := range map[string]struct{ rule, payload, want string }{
 		"old SQL version":     {"a", `{"sql": "SELECT * FROM 'a'", "actions": ` + sqs + `}`, "2015-10-08"},
@@ -229,6 +231,6 @@ func TestBasicIngestStartsOnlyTheRuleItNames(t *testing.T) {
 	e.Publish(t.Context(), message("$aws/rules/two/things/x/report", `{}`))
 	e.Settle()
 	if len(r.deliveries) != 1 || r.deliveries[0].Rule != "two" || string(r.deliveries[0].Body) != `{"t":"things/x/report"}` {
-		t.Errorf("deliveries %+v, want one of rule two that sees the topic behind the prefix", r.deliveries)
+		t.Errorf("deliveries %+v, want one of rule two, with the topic after the prefix", r.deliveries)
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// telemetryRules deploys what the behaviors need, each rule under its id with _ for -.
+// telemetryRules deploys the rules that the behaviors need and returns their names, which are their
+// IDs with _ for -.
 func telemetryRules(t *testing.T, e *Engine, reportTopic string, behaviors ...defender.Behavior) []string {
 	t.Helper()
 	compiled, err := engine.Compile("P", behaviors)
@@ -49,7 +50,7 @@ func TestConformingMessagesCostTheEvaluationOfOneRule(t *testing.T) {
 	for _, body := range []string{"", "1", "12", "1234567", `{"a":1}`, "\x00\x01", "12345678", "\x00123456789", `{"a": 1}`} {
 		publish("data/x", body)
 	}
-	// Not a thing's message on a topic of its own: # and what AWS or Basic Ingest use.
+	// The rule must not match the topics of AWS, or Basic Ingest for another rule.
 	for _, topic := range []string{"$aws/events/presence/connected/device-1", "$aws/things/device-1/shadow/update", "$aws/rules/other/data/x"} {
 		publish(topic, "123456789")
 	}
@@ -68,7 +69,7 @@ func TestConformingMessagesCostTheEvaluationOfOneRule(t *testing.T) {
 			t.Fatal(err)
 		}
 		if telemetry.Kind != iotrule.Oversize || telemetry.ID != "trace" && telemetry.ID != "random" || telemetry.Time != 1_700_000_000_000 {
-			t.Errorf("telemetry %+v", telemetry)
+			t.Errorf("telemetry %+v, want an oversize message with its ID and time", telemetry)
 		}
 		sizes = append(sizes, telemetry.Bytes)
 	}
@@ -76,7 +77,7 @@ func TestConformingMessagesCostTheEvaluationOfOneRule(t *testing.T) {
 		t.Errorf("sizes %v, want those of the long messages", sizes)
 	}
 	if last := r.deliveries[3]; last.Fields["partitionKey"] != iotrule.NotMQTT || !strings.Contains(string(last.Body), `"id":"random"`) {
-		t.Errorf("a message over HTTPS became %+v", last)
+		t.Errorf("the delivery of a message over HTTPS is %+v, want the partition key %s and a random ID", last, iotrule.NotMQTT)
 	}
 }
 
@@ -107,7 +108,7 @@ func TestBasicIngestReportsNeedNoFrom(t *testing.T) {
 	}
 }
 
-func TestLifecycleEventsReachTheEvaluatorByTheirOwnClientID(t *testing.T) {
+func TestLifecycleEventsArePartitionedByClientID(t *testing.T) {
 	r := &recorder{}
 	e := New(r.deliver, quiet())
 	names := telemetryRules(t, e, "", defender.Behavior{Name: "attempts", Criteria: defender.ConnectionAttempts.LessThan(5, defender.Window5m)})
@@ -116,19 +117,19 @@ func TestLifecycleEventsReachTheEvaluatorByTheirOwnClientID(t *testing.T) {
 	e.Publish(t.Context(), event)
 	e.Settle()
 	if len(names) != 1 || len(r.deliveries) != 1 || r.deliveries[0].Fields["partitionKey"] != "device-1" {
-		t.Fatalf("rules %v delivered %+v", names, r.deliveries)
+		t.Fatalf("the rules %v delivered %+v, want one delivery with the partition key device-1", names, r.deliveries)
 	}
 	if got, err := iotrule.DecodeTelemetry(r.deliveries[0].Body, "reports"); err != nil || got.Kind != iotrule.LifecycleEvent || string(got.Payload) != string(event.Payload) || got.Forged("device-1") {
-		t.Errorf("telemetry %+v, error %v", got, err)
+		t.Errorf("telemetry %+v, error %v, want the event, not forged", got, err)
 	}
 	forged := event
 	forged.Topic, forged.ClientID = "$aws/rules/"+names[0]+"/"+event.Topic, "attacker"
 	e.Publish(t.Context(), forged)
 	e.Settle()
 	if len(r.deliveries) != 2 {
-		t.Fatalf("delivered %+v", r.deliveries)
+		t.Fatalf("delivered %+v, want two", r.deliveries)
 	}
 	if got, err := iotrule.DecodeTelemetry(r.deliveries[1].Body, "reports"); err != nil || got.Topic != event.Topic || !got.Forged("device-1") {
-		t.Errorf("forged telemetry %+v, error %v", got, err)
+		t.Errorf("telemetry of a forged event %+v, error %v, want it recognized as forged", got, err)
 	}
 }

@@ -24,7 +24,7 @@ func validate(t *testing.T, resourceType, properties string) error {
 	return schema.Validate(resourceType, p)
 }
 
-func TestConforming(t *testing.T) {
+func TestValidProperties(t *testing.T) {
 	for _, tt := range [][2]string{
 		{"AWS::SQS::Queue", `{}`},
 		{"AWS::SQS::Queue", `{"Tags":[{"Key":"k","Value":""}],"DelaySeconds":"3","FifoQueue":"false","RedrivePolicy":"{\"deadLetterTargetArn\":\"arn:q\",\"maxReceiveCount\":\"3\"}"}`},
@@ -39,7 +39,7 @@ func TestConforming(t *testing.T) {
 	}
 }
 
-func TestViolationsAreNamed(t *testing.T) {
+func TestErrorsNameTheViolation(t *testing.T) {
 	metric := func(more string) string {
 		return `{"ComparisonOperator":"LessThanThreshold","EvaluationPeriods":1,` + more + `}`
 	}
@@ -89,8 +89,8 @@ func TestAllViolationsAreReportedAtOnce(t *testing.T) {
 
 var update = flag.Bool("update", false, "rewrite aws.json from the installed cfn-lint")
 
-// TestSchemasAreThoseOfCfnLint compares with the pinned cfn-lint, where that is installed.
-// -update adds the types that are new in local.json.
+// TestSchemasAreThoseOfCfnLint compares with the pinned cfn-lint, if it is installed. -update
+// rewrites aws.json with the types of local.json.
 func TestSchemasAreThoseOfCfnLint(t *testing.T) {
 	root := filepath.Join("..", "..", "..")
 	pins, err := os.ReadFile(filepath.Join(root, "test", "templates", "requirements.txt"))

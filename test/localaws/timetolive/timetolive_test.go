@@ -25,12 +25,12 @@ func seconds(t time.Time) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(t.Unix(), 10)}
 }
 
-// tables is DynamoDB with tables whose key is pk and whose time to live is until; it
-// gives one table and one item a page.
+// tables is a DynamoDB with tables whose key is pk and whose time to live is until. Its pages have
+// one table or one item.
 type tables struct {
 	items map[string][]item
 	off   string // the table without time to live
-	// touched is an item that somebody changes between scan and deletion.
+	// touched is an item that changes between scan and deletion.
 	touched string
 	fail    error
 }
@@ -135,6 +135,6 @@ func TestFailedDeletionNamesItsTable(t *testing.T) {
 	db := ledger("")
 	db.fail = errors.New("throttled")
 	if err := timetolive.Sweep(t.Context(), db, now); !errors.Is(err, db.fail) || !strings.Contains(err.Error(), "table a") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want the error and the table's name", err)
 	}
 }
