@@ -316,8 +316,8 @@ func (f *served) handle(batch []*queued, number int) {
 	}
 }
 
-// settle lets the hourly schedule of the remaining version run, two hours later, and requires that
-// Security Hub shows each newest state.
+// settle runs the hourly schedule of the remaining version three times, from two hours later on, and
+// requires that Security Hub has the newest state of each finding.
 func (s *shared) settle(path string) {
 	f := s.start(path)
 	defer f.stop()

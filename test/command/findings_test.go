@@ -37,7 +37,7 @@ func TestAllFindingsAreListed(t *testing.T) {
 		out, err := hub.BatchImportFindings(t.Context(), &securityhub.BatchImportFindingsInput{Findings: findings})
 		w.must(nil, err)
 		if *out.FailedCount > 0 {
-			t.Fatalf("%+v", out.FailedFindings[0])
+			t.Fatalf("%d findings were not imported, the first: %+v", *out.FailedCount, out.FailedFindings[0])
 		}
 	}
 	begin := time.Now()

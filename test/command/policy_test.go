@@ -165,7 +165,7 @@ func TestEachActionIsNeeded(t *testing.T) {
 		{"report", []string{"report", "--out", filepath.Join(t.TempDir(), "report.html")}, nil, nil},
 		{"watch", []string{"watch", "--for", "5s", "--interval", "5s"}, nil, nil},
 		{"provoke", []string{"provoke", "--cleanup", "--yes"}, nil, func(w world, _ string) { w.leftovers() }},
-		experiment("policy", "2m"), // its second half comes after the finding
+		experiment("policy", "2m"), // it needs more actions after the finding
 		experiment("message-size", "0s"),
 		experiment("disconnect", "0s"),
 		experiment("telnet", "0s"),

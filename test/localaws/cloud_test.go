@@ -84,7 +84,7 @@ func assembly(t *testing.T, stack string, template []byte, function string) stri
 	return dir
 }
 
-// functionZip is the code of the function of the tests, with a file beside it.
+// functionZip returns the path of a zip with the code of the tests' function and a file.
 func functionZip(t *testing.T) string {
 	t.Helper()
 	program, err := os.Executable()
@@ -260,7 +260,7 @@ func checkDelivery(t *testing.T, ctx context.Context, cloud *localaws.Cloud, out
 	}
 }
 
-// receiveAll empties a queue that nobody else reads and returns the bodies, sorted.
+// receiveAll empties a queue that has no other reader, and returns the bodies, sorted.
 func receiveAll(t *testing.T, queues *sqs.Client, url string) []string {
 	t.Helper()
 	var bodies []string

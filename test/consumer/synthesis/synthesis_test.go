@@ -1,6 +1,6 @@
-// Package synthesis runs the fleet's app as its owner would. It uses the construct in this
-// repository once, and a read-only copy twice, as in the module cache, under settings that a
-// build of the construct must survive.
+// Package synthesis runs the fleet's app as its owner would: once with the construct in this
+// repository, and twice with a read-only copy, as in the module cache. The copy's functions must
+// compile despite settings of the caller that would break a build for Lambda.
 package synthesis
 
 import (
@@ -36,7 +36,7 @@ func TestConstructServesAnotherModule(t *testing.T) {
 	fromCopy := synthesize(t, app, settings...)
 	again := synthesize(t, app, settings...)
 
-	t.Run("TheFunctionIsCompiledFromTheReadOnlyCopy", func(t *testing.T) {
+	t.Run("FunctionIsCompiledFromTheReadOnlyCopy", func(t *testing.T) {
 		commands := read(t, log)
 		want := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(copied) + ` build .*\./lambda/forwarder$`)
 		if !want.MatchString(commands) {
@@ -49,19 +49,19 @@ func TestConstructServesAnotherModule(t *testing.T) {
 			t.Errorf("the copy changed from\n%s\nto\n%s", before, after)
 		}
 	})
-	t.Run("TheFunctionIsInTheTemplate", func(t *testing.T) {
+	t.Run("FunctionIsInTheTemplate", func(t *testing.T) {
 		template := readTemplate(t, fromCopy, "Fleet.template.json")
 		executable := filepath.Join(fromCopy, "asset."+assetOf(t, template), "bootstrap")
 		isForLambda(t, executable)
 		showsTheProps(t, template)
 	})
-	t.Run("TheCopyGivesTheTemplatesOfTheRepository", func(t *testing.T) {
+	t.Run("CopyHasTheTemplatesOfTheRepository", func(t *testing.T) {
 		sameTemplates(t, fromRepository, fromCopy)
 	})
-	t.Run("ASecondSynthesisGivesTheSameTemplates", func(t *testing.T) {
+	t.Run("SecondSynthesisHasTheSameTemplates", func(t *testing.T) {
 		sameTemplates(t, fromCopy, again)
 	})
-	t.Run("TagsReachWhatCanBeTagged", func(t *testing.T) { tagged(t, readTemplate(t, fromCopy, "Governed.template.json")) })
+	t.Run("TagsReachEveryTaggableResource", func(t *testing.T) { tagged(t, readTemplate(t, fromCopy, "Governed.template.json")) })
 	t.Run("AspectsReachEveryRole", func(t *testing.T) { bounded(t, readTemplate(t, fromCopy, "Governed.template.json")) })
 	t.Run("RulesOfTheFleetAreDeployed", func(t *testing.T) {
 		files, err := filepath.Glob(filepath.Join(fromCopy, "asset.*", "correlation.json"))
@@ -72,15 +72,15 @@ func TestConstructServesAnotherModule(t *testing.T) {
 			t.Errorf("%d functions, want forwarder, correlator and notifier", n)
 		}
 	})
-	t.Run("ANestedStackHoldsIt", func(t *testing.T) {
+	t.Run("NestedStackHasTheConstruct", func(t *testing.T) {
 		parent := readTemplate(t, fromCopy, "Platform.template.json")
 		if n := len(parent.of("AWS::CloudFormation::Stack")); n != 1 || len(parent.Resources) != 1 {
-			t.Errorf("the parent stack holds %d nested stacks and %d resources, want one", n, len(parent.Resources))
+			t.Errorf("the parent stack has %d nested stacks and %d resources, want one of each", n, len(parent.Resources))
 		}
 		nested := readTemplate(t, fromCopy, "PlatformSecurity*.nested.template.json")
 		showsTheProps(t, nested)
 	})
-	t.Run("AStageHoldsIt", func(t *testing.T) {
+	t.Run("StageHasTheConstruct", func(t *testing.T) {
 		template := readTemplate(t, fromCopy, "assembly-Production/ProductionFleet*.template.json")
 		showsTheProps(t, template)
 		if hash := assetOf(t, template); hash != assetOf(t, readTemplate(t, fromCopy, "Fleet.template.json")) {

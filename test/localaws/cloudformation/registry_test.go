@@ -64,7 +64,7 @@ func TestProviderMakesTheResource(t *testing.T) {
 	got := ask(t, &r, `{"RequestType":"Create","ResourceType":"AWS::IoT::TopicRule","StackId":"stack","LogicalResourceId":"Rule",
 		"PhysicalResourceId":"Stack-Rule-1","ResourceProperties":{"RuleName":"r"},"AccountId":"123456789012","Region":"cn-north-1"}`)
 	if got.Status != "SUCCESS" || got.PhysicalResourceID != "made-Rule" || got.Data["Arn"] != "arn" {
-		t.Errorf("answer %+v", got)
+		t.Errorf("answer %+v, want the provider's resource", got)
 	}
 	asked := p.asked[0]
 	if asked.StackID != "stack" || asked.PhysicalResourceID != "Stack-Rule-1" || asked.ResourceProperties["RuleName"] != "r" {
@@ -112,7 +112,7 @@ func TestEveryCustomTypeHasOneProvider(t *testing.T) {
 		}
 	}
 	if p.asked[0].ResourceType != "Custom::Greeting" {
-		t.Errorf("the provider sees type %s", p.asked[0].ResourceType)
+		t.Errorf("the provider got the type %s, want Custom::Greeting", p.asked[0].ResourceType)
 	}
 }
 

@@ -53,10 +53,10 @@ func TestEmbeddedMetricsAreRead(t *testing.T) {
 		t.Fatalf("data %v, error %v", data, err)
 	}
 	if d := data[0]; d.Metric != NewMetric("DefenderHub", "Failed", map[string]string{"Forwarder": "f"}) || d.At.UnixMilli() != 1767225600123 || len(d.Values) != 1 || d.Values[0] != 2 {
-		t.Errorf("first %+v", d)
+		t.Errorf("first datum %+v, want Failed = 2", d)
 	}
 	if d := data[3]; d.Metric != NewMetric("DefenderHub", "Latency", map[string]string{"Source": "audit", "Forwarder": "f"}) || len(d.Values) != 2 || d.Values[1] != 2.5 {
-		t.Errorf("last %+v", d)
+		t.Errorf("last datum %+v, want Latency = 1, 2.5", d)
 	}
 }
 

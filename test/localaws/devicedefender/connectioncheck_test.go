@@ -94,12 +94,12 @@ func TestConflictingClientIDsAreFound(t *testing.T) {
 	found := w.findings(task)
 	if len(found) != 1 || *found[0].NonCompliantResource.ResourceIdentifier.ClientId != "pump" || found[0].Severity != types.AuditFindingSeverityHigh ||
 		*found[0].ReasonForNonComplianceCode != "DUPLICATE_CLIENT_ID_ACROSS_CONNECTIONS" || len(found[0].RelatedResources) != 1 {
-		t.Fatalf("found %+v", found)
+		t.Fatalf("found %+v, want one finding about pump", found)
 	}
 	r := found[0].RelatedResources[0]
 	if *r.ResourceIdentifier.DeviceCertificateId != first || r.AdditionalInfo["CONNECTION_TIME"] != fmt.Sprint(connected.UnixMilli()) ||
 		r.AdditionalInfo["DISCONNECTION_TIME"] != fmt.Sprint(cut.UnixMilli()) {
-		t.Errorf("related %+v", r)
+		t.Errorf("related %+v, want certificate %s with the times of its connection", r, first)
 	}
 
 	w.step(31 * 24 * time.Hour)
@@ -144,7 +144,7 @@ func TestSharedCertificatesAreFound(t *testing.T) {
 	one.Disconnect(0)
 	w.waitForOpen(single, 0)
 	w.connect(single, "d") // after the other
-	w.connect(shared, "b") // beside the other
+	w.connect(shared, "b") // while a is connected
 	w.step(2 * time.Hour)
 	if status, _, found := w.result(defender.DeviceCertificateShared); status != "COMPLETED_COMPLIANT" {
 		t.Errorf("too early: %s %v", status, found)
@@ -154,7 +154,7 @@ func TestSharedCertificatesAreFound(t *testing.T) {
 	task := w.audit(defender.DeviceCertificateShared)
 	found := w.findings(task)
 	if len(found) != 1 || *found[0].NonCompliantResource.ResourceIdentifier.DeviceCertificateId != shared || *found[0].ReasonForNonComplianceCode != "CERTIFICATE_SHARED_BY_MULTIPLE_DEVICES" {
-		t.Fatalf("found %+v", found)
+		t.Fatalf("found %+v, want one finding about certificate %s", found, shared)
 	}
 	var clients []string
 	for _, r := range found[0].RelatedResources {
@@ -230,7 +230,7 @@ func TestRelatedResourcesArePaged(t *testing.T) {
 	w.step(time.Minute)
 	found := w.findings(w.audit(defender.ConflictingClientIDs))
 	if len(found) != 1 || len(found[0].RelatedResources) != 10 {
-		t.Fatalf("found %+v", found)
+		t.Fatalf("found %+v, want one finding with ten related resources", found)
 	}
 	var all []string
 	pages := iot.NewListRelatedResourcesForAuditFindingPaginator(w, &iot.ListRelatedResourcesForAuditFindingInput{FindingId: found[0].FindingId, MaxResults: aws.Int32(9)})

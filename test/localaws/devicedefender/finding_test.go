@@ -50,7 +50,7 @@ func TestFieldsOfAFinding(t *testing.T) {
 	f := w.findings(task)[0]
 	if len(*f.FindingId) != 32 || *f.TaskId != task || *f.CheckName != permissive || !f.TaskStartTime.Equal(start) || !f.FindingTime.Equal(start.Add(387*time.Millisecond)) ||
 		f.Severity != types.AuditFindingSeverityCritical || f.NonCompliantResource.ResourceType != types.ResourceTypeIotPolicy || f.IsSuppressed == nil || *f.IsSuppressed || f.RelatedResources == nil {
-		t.Errorf("finding %+v", f)
+		t.Errorf("finding %+v, want the fields of the task, the check and the policy", f)
 	}
 	_, err := w.DescribeAuditFinding(t.Context(), &iot.DescribeAuditFindingInput{FindingId: f.FindingId})
 	wantCode(t, err, "NotImplementedException", "DescribeAuditFinding")

@@ -80,7 +80,7 @@ func TestPolicyIsOverlyPermissive(t *testing.T) {
 			found := w.findings(task)
 			if tt.actions == "" {
 				if len(found) != 0 || w.describe(task).TaskStatistics.CompliantChecks == nil {
-					t.Fatalf("found %v", found)
+					t.Fatalf("found %v, want a compliant policy", found)
 				}
 				return
 			}

@@ -72,7 +72,7 @@ func TestConfigurationOfAStack(t *testing.T) {
 	}
 	got := must[*iot.DescribeAccountAuditConfigurationOutput](t)(s.DescribeAccountAuditConfiguration(t.Context(), nil))
 	if got.AuditCheckConfigurations["DEVICE_CERTIFICATE_AGE_CHECK"].Configuration["CERT_AGE_THRESHOLD_IN_DAYS"] != "400" {
-		t.Errorf("%+v", got.AuditCheckConfigurations)
+		t.Errorf("configurations %+v, want the threshold 400", got.AuditCheckConfigurations)
 	}
 	s.refused(cloudformation.Create, configurationType, "", configurationOf(`"LoggingDisabledCheck":{"Enabled":true}`, ""),
 		"The AccountAuditConfiguration already exists. (HandlerErrorCode: AlreadyExists)")
@@ -121,7 +121,7 @@ func TestScheduleOfAStack(t *testing.T) {
 	made := s.must(cloudformation.Create, scheduleType, name, weekly)
 	arn := "arn:aws:iot:us-east-1:123456789012:scheduledaudit/" + made.PhysicalID
 	if len(made.PhysicalID) != 40 || !strings.HasSuffix(name, made.PhysicalID) || made.Attributes["ScheduledAuditArn"] != arn {
-		t.Errorf("made %+v", made)
+		t.Errorf("made %+v, want the last 40 characters of %s, and ARN %s", made, name, arn)
 	}
 	s.refused(cloudformation.Update, configurationType, account, configurationOf(`"LoggingDisabledCheck":{"Enabled":false}`, ""), "You cannot disable a check if it's used by any scheduled audit.")
 	s.refused(cloudformation.Delete, configurationType, account, `{}`, "scheduled audits")

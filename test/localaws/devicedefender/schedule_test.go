@@ -211,7 +211,7 @@ func TestScheduledAuditsAreReadBack(t *testing.T) {
 		}
 	}
 	if !slices.Equal(names, []string{"a", "b", "c", "d", "weekly"}) {
-		t.Errorf("listed %v", names)
+		t.Errorf("listed %v, want a, b, c, d and weekly", names)
 	}
 	_, err = w.DescribeScheduledAudit(t.Context(), &iot.DescribeScheduledAuditInput{ScheduledAuditName: aws.String("none")})
 	wantCode(t, err, "ResourceNotFoundException", "none")

@@ -34,7 +34,7 @@ func TestTaskIsInProgressUntilItsChecksHaveRun(t *testing.T) {
 	}
 	d := got.AuditDetails[logging]
 	if *d.CheckCompliant || *d.NonCompliantResourcesCount != 1 || !*got.AuditDetails[defender.IoTPolicyOverlyPermissive.String()].CheckCompliant {
-		t.Errorf("details %+v", got.AuditDetails)
+		t.Errorf("details %+v, want logging non-compliant and policies compliant", got.AuditDetails)
 	}
 }
 
@@ -134,10 +134,10 @@ func TestTasksAreListed(t *testing.T) {
 	}
 	all := list(iot.ListAuditTasksInput{})
 	if len(all) != 7 || !slices.Equal(all[:5], onDemand) || all[6] != open {
-		t.Errorf("listed %v", all)
+		t.Errorf("listed %v, want five on-demand tasks %v, a scheduled one and %s", all, onDemand, open)
 	}
 	if got := list(iot.ListAuditTasksInput{TaskType: types.AuditTaskTypeScheduledAuditTask}); len(got) != 1 || got[0] != all[5] {
-		t.Errorf("scheduled %v", got)
+		t.Errorf("scheduled tasks %v, want only %s", got, all[5])
 	}
 	if got := list(iot.ListAuditTasksInput{TaskStatus: types.AuditTaskStatusInProgress}); !slices.Equal(got, []string{open}) {
 		t.Errorf("in progress %v", got)

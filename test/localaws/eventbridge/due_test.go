@@ -75,7 +75,7 @@ func TestRunsHaveTheEventAndTheTarget(t *testing.T) {
 		t.Errorf("the input is %s, want its placeholders replaced", got)
 	}
 	if target := runs[1].Rule.Targets[0]; target.ARN != "arn:aws:lambda:us-east-1:1:function:f" || target.DeadLetterConfig.ARN != "arn:aws:sqs:us-east-1:1:dead" {
-		t.Errorf("target %+v", target)
+		t.Errorf("target %+v, want function f with the queue dead", target)
 	}
 	for i, want := range map[int]struct{ source, resource, detail string }{0: {"aws.events", "arn:rule", `{}`}, 2: {"aws.scheduler", "arn:s2", `"{}"`}} {
 		var event struct {

@@ -52,7 +52,7 @@ func TestPatternsMatchAsEventBridgeDoes(t *testing.T) {
 	}
 }
 
-func TestUnknownPatternsAreRefused(t *testing.T) {
+func TestUnsupportedPatternsAreRefused(t *testing.T) {
 	for _, pattern := range []string{
 		`{}`, `[]`, `{"source": "aws.iot"}`, `{"source": []}`, `{"source": [{"like": "x"}]}`, `{"source": [{"numeric": ["!", 1]}]}`,
 		`{"source": [{"prefix": 1}]}`, `{"$or": [{"source": ["x"]}]}`, `{"source": [{"prefix": "a", "suffix": "b"}]}`, `{"source": [{"cidr": "10"}]}`,

@@ -211,7 +211,7 @@ func TestLatestSkipsExistingRecords(t *testing.T) {
 		s := newStream("shardId-0")
 		s.put("shardId-0", "b1")
 		r := runStream(t, s, func(m *eventsource.Mapping) { m.Latest = true }, nil, func(*eventsource.Sources) {
-			s.put("shardId-0", "b2") // at once: no record after Set is missed
+			s.put("shardId-0", "b2") // immediately: no record after Set may be missed
 			time.Sleep(2 * time.Second)
 		})
 		if !slices.Equal(r.batches, []string{"b2"}) {

@@ -33,7 +33,7 @@ func TestCertificatesAreRealAndSignedByTheCA(t *testing.T) {
 		t.Errorf("public key: %v", err)
 	}
 	if !w.service.CA().Issued(pair.Leaf, start) {
-		t.Error("the CA does not know its own certificate")
+		t.Error("the CA says that it did not issue its own certificate")
 	}
 	other := newWorld(t, iotcore.Config{})
 	if other.service.CA().Issued(pair.Leaf, start) {

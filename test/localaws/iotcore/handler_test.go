@@ -36,7 +36,7 @@ func TestDataPlaneRequestsReachTheBroker(t *testing.T) {
 	}
 	m := w.sent.published[0]
 	if m.Topic != "a/b c/d" || string(m.Payload) != "\x00\x01\xff" || m.QoS != 1 || !m.Retain {
-		t.Errorf("published %+v", m)
+		t.Errorf("published %+v, want the topic, payload, QoS and retain flag of the request", m)
 	}
 	for want, in := range map[string]iotdataplane.PublishInput{
 		"User-Properties": {UserProperties: aws.String(`[{"k":"v"}]`)}, "Correlation-Data": {CorrelationData: aws.String("aGk=")},
@@ -53,7 +53,7 @@ func TestDataPlaneRequestsReachTheBroker(t *testing.T) {
 	wantCode(t, err, "NotImplementedException", "DeleteConnection")
 	got := must[*iotdataplane.GetConnectionOutput](t)(w.data.GetConnection(ctx, &iotdataplane.GetConnectionInput{ClientId: aws.String("a/b#2")}))
 	if *got.ClientId != "a/b#2" || !got.Connected || got.ConnectedSince != 7 || got.DisconnectedSince != 0 || aws.ToString(got.ThingName) != "a" {
-		t.Errorf("connection %+v", got)
+		t.Errorf("connection %+v, want that of the data plane", got)
 	}
 	_, err = w.data.GetConnection(ctx, &iotdataplane.GetConnectionInput{ClientId: aws.String("nobody")})
 	wantCode(t, err, "ResourceNotFoundException", "nobody")
@@ -102,7 +102,7 @@ func TestOtherPackagesCanAddOperations(t *testing.T) {
 	})
 	got := must[*iot.DescribeAuditTaskOutput](t)(w.DescribeAuditTask(ctx, &iot.DescribeAuditTaskInput{TaskId: aws.String("1")}))
 	if got.TaskStatus != types.AuditTaskStatusCompleted {
-		t.Errorf("status %s", got.TaskStatus)
+		t.Errorf("status %s, want COMPLETED", got.TaskStatus)
 	}
 	defer func() {
 		if recover() == nil {

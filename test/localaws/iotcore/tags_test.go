@@ -18,7 +18,7 @@ func TestTagsOfPolicies(t *testing.T) {
 	}))
 	tags := must[*iot.ListTagsForResourceOutput](t)(w.ListTagsForResource(ctx, &iot.ListTagsForResourceInput{ResourceArn: made.PolicyArn}))
 	if len(tags.Tags) != 1 || *tags.Tags[0].Key != "owner" || *tags.Tags[0].Value != "plant" {
-		t.Errorf("tags %+v", tags.Tags)
+		t.Errorf("tags %+v, want owner=plant", tags.Tags)
 	}
 	_, err := w.ListTagsForResource(ctx, &iot.ListTagsForResourceInput{ResourceArn: aws.String(arn + "policy/none")})
 	wantCode(t, err, "ResourceNotFoundException", "none")

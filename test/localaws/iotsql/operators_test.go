@@ -79,7 +79,7 @@ func TestOrderConvertsToDecimal(t *testing.T) {
 func TestArithmetic(t *testing.T) {
 	checkOperands(t, []struct{ expr, want string }{
 		{"1 + 2", "3"}, {"1 + 2.5", "3.5"}, {"2 - 3", "-1"}, {"2*3", "6"}, {"2 * 1.5", "3"}, {"10.0", "10"}, {"1e3", "1000"}, {"1.50", "1.5"},
-		// Int with Int stays Int, truncated.
+		// The result of two Ints is an Int, truncated.
 		{"7 / 2", "3"}, {"-7 / 2", "-3"}, {"7.0 / 2", "3"}, {"7 / 2.5", "2.8"}, {"1 / 3", "0"},
 		{"1.5 / 3", "0.5"}, {"1.5 / 4.5", "0.3333333333333333333333333333333333"}, {"2 + 3 * 4", "14"}, {"(2 + 3) * 4", "20"}, {"7 - 2 - 1", "4"}, {"8 / 2 / 2", "2"},
 		// A string converts to a Decimal.

@@ -81,7 +81,7 @@ func evalStatement(t *testing.T, s *Statement, m Message) string {
 
 func TestSelectedFields(t *testing.T) {
 	for _, tt := range []struct{ sql, payload, want string }{
-		// Undefined is left out, Null stays, keys are sorted.
+		// Undefined is omitted, Null is kept, keys are sorted.
 		{`SELECT b, missing AS m, a, z FROM 'x'`, `{"a":1,"b":2,"z":null}`, `{"b":2,"a":1,"z":null}`},
 		{`SELECT a.b.c, a.missing, a.b.c.d AS e FROM 'x'`, `{"a":{"b":{"c":7}}}`, `{"c":7}`},
 		{`SELECT missing FROM 'x'`, `{}`, `{}`},

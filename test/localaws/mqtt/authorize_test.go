@@ -65,7 +65,7 @@ func TestExclusiveThingNeedsNoMatchingClientID(t *testing.T) {
 	c := w.connect3(d, "some-client")
 	w.do(nil, finish(c.Publish("of/pump", 1, false, "1")))
 	if m := w.on("of/pump"); m.ThingName != "pump" || m.ClientID != "some-client" {
-		t.Errorf("got %+v", m)
+		t.Errorf("got %+v, want a message of pump", m)
 	}
 }
 
@@ -116,7 +116,7 @@ func TestPublishAndSubscribeAreAuthorizedInMQTT5(t *testing.T) {
 		w.do(w.data.Publish(context.Background(), &iotdataplane.PublishInput{Topic: aws.String(topic), Qos: 1}))
 	}
 	if p := c.next(t); p.Topic != "down/mine" {
-		t.Errorf("received %s", p.Topic)
+		t.Errorf("received a message on %s, want down/mine", p.Topic)
 	}
 }
 
@@ -142,7 +142,7 @@ func TestRetainNeedsItsOwnPermission(t *testing.T) {
 	reader := w.connect5(w.newDevice(allowAll), "reader")
 	w.do(nil, w.subscribe5(reader, "#"))
 	if p := reader.next(t); p.Topic != "kept" || !p.Retain {
-		t.Errorf("received %+v", p)
+		t.Errorf("received %+v, want the retained message on kept", p)
 	}
 }
 
@@ -176,15 +176,15 @@ func TestBasicIngestAndReportsReachNoSubscriber(t *testing.T) {
 	for _, topic := range []string{"$aws/rules/my_rule/1/2/3/4/5/6/7/8", "$aws/things/pump/defender/metrics/json", "$aws/things/pump/defender/metrics/cbor"} {
 		w.do(nil, finish(c.Publish(topic, 1, false, "{}")))
 		if m := w.on(topic); m.ClientID != "pump" {
-			t.Errorf("got %+v", m)
+			t.Errorf("got %+v, want the client pump", m)
 		}
 	}
 	w.broker.PublishAsService("$aws/things/pump/defender/metrics/json/accepted", []byte(`{"status":"ACCEPTED"}`))
 	if m := w.on("$aws/things/pump/defender/metrics/json/accepted"); m.Origin != mqtt.FromService || m.ClientID != "" {
-		t.Errorf("got %+v", m)
+		t.Errorf("got %+v, want a message of the service", m)
 	}
 	if p := all.next(t); p.Topic != "$aws/things/pump/defender/metrics/json/accepted" {
-		t.Errorf("received %s", p.Topic)
+		t.Errorf("received a message on %s, want only the answer", p.Topic)
 	}
 }
 
@@ -194,7 +194,7 @@ func TestDataPlaneMessagesReachSubscribers(t *testing.T) {
 	w.do(nil, w.subscribe5(c, "down"))
 	w.do(w.data.Publish(ctx, &iotdataplane.PublishInput{Topic: aws.String("down"), Payload: []byte("x"), Qos: 1}))
 	if p := c.next(t); string(p.Payload) != "x" {
-		t.Errorf("received %q", p.Payload)
+		t.Errorf("received %q, want x", p.Payload)
 	}
 	for topic, want := range map[string]string{"a/+": "wildcard", strings.Repeat("x", 257): "257", "$aws/events/presence/connected/x": "lifecycle"} {
 		if _, err := w.data.Publish(ctx, &iotdataplane.PublishInput{Topic: &topic}); err == nil || !strings.Contains(err.Error(), want) {
@@ -217,7 +217,7 @@ func TestLifecycleEventsCanBeSubscribedTo(t *testing.T) {
 	w.do(w.iot.UpdateCertificate(context.Background(), &iot.UpdateCertificateInput{CertificateId: &d.id, NewStatus: types.CertificateStatusRevoked}))
 	w.dial3(w.options(d, "pump"))
 	if p := watcher.next(t); p.Topic != "$aws/events/presence/connect_failed/pump" {
-		t.Errorf("received %s", p.Topic)
+		t.Errorf("received %s, want connect_failed", p.Topic)
 	}
 }
 

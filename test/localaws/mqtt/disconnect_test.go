@@ -179,10 +179,10 @@ func TestLastWill(t *testing.T) {
 	w.do(nil, w.subscribe5(watcher, "will/#"))
 	good.Publish("$aws/rules/r/x", 0, false, "1") // not allowed: the connection ends without a DISCONNECT
 	if p := watcher.next(t); p.Topic != "will/good" || string(p.Payload) != "gone" {
-		t.Errorf("received %+v", p)
+		t.Errorf("received %+v, want the will of good", p)
 	}
 	if m := w.on("will/good"); m.ClientID != "good" || m.Origin != mqtt.FromClient {
-		t.Errorf("got %+v", m)
+		t.Errorf("got %+v, want a message of the client good", m)
 	}
 	w.wantDisconnect("good", mqtt.AuthError)
 }

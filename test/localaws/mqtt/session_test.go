@@ -36,7 +36,7 @@ func TestMessagesPassBetweenBothVersions(t *testing.T) {
 	w.do(nil, finish(old.Publish("to/new", 1, false, "to the parent, which to/new/# does not match")))
 	w.do(nil, finish(old.Publish("to/new/a/b", 1, false, "hello")))
 	if p := new5.next(t); p.Topic != "to/new/a/b" || string(p.Payload) != "hello" || p.QoS != 1 {
-		t.Errorf("received %+v", p)
+		t.Errorf("received %+v, want hello on to/new/a/b with QoS 1", p)
 	}
 	w.do(w.publish5(new5, "to/old/x", 0, "hi"))
 	select {
@@ -57,7 +57,7 @@ func TestOnMessageKnowsTheSender(t *testing.T) {
 	got := w.on("up")
 	if got.ClientID != "pump" || got.Principal != d.id || got.ThingName != "pump" || got.Origin != mqtt.FromClient ||
 		got.SourceIP != netip.MustParseAddr("127.0.0.1") || !got.Time.Equal(w.clock()) || string(got.Payload) != "1" || got.QoS != 1 {
-		t.Errorf("got %+v", got)
+		t.Errorf("got %+v, want the message with its client, certificate and thing", got)
 	}
 	w.do(w.data.Publish(context.Background(), &iotdataplane.PublishInput{Topic: aws.String("down"), Payload: []byte("2")}))
 	if got := w.on("down"); got.Origin != mqtt.FromDataPlane || got.ClientID != "" || got.Principal != "" {
@@ -145,7 +145,7 @@ func TestLifecycleEventsAreLikeTheSamples(t *testing.T) {
 		t.Error("the refused connection has the session of the one before")
 	}
 	if got := unsubscribed["topics"].([]any); len(got) != 1 || got[0] != "foo/bar" {
-		t.Errorf("unsubscribed %v", got)
+		t.Errorf("unsubscribed %v, want foo/bar", got)
 	}
 }
 
@@ -182,7 +182,7 @@ func TestUnusableCertificatesAreRefused(t *testing.T) {
 				t.Errorf("MQTT 3.1.1: %v", err)
 			}
 			if e := w.event("connect_failed", "c3"); e["principalIdentifier"] != d.id {
-				t.Errorf("event %v", e)
+				t.Errorf("event %v, want the principal %s", e, d.id)
 			}
 			_, connack, err := w.dial5(d, &paho.Connect{ClientID: "c5", KeepAlive: 60, CleanStart: true})
 			if err == nil || connack == nil || connack.ReasonCode != 0x87 {
@@ -353,7 +353,7 @@ func TestPlainListenerUsesTheUserNameAsCertificateID(t *testing.T) {
 		t.Errorf("without a user name: %v", err)
 	}
 	if e := w.event("connected", "anyone"); e["principalIdentifier"] != "anonymous" {
-		t.Errorf("principal %v", e["principalIdentifier"])
+		t.Errorf("principal %v, want anonymous", e["principalIdentifier"])
 	}
 	if err := plain("mine", d.id); err != nil {
 		t.Errorf("with a certificate id: %v", err)

@@ -113,7 +113,7 @@ func TestProgramEndsWithItsStarter(t *testing.T) {
 	if err := starter.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	// The program holds the pipe's other end: it ends when the program does.
+	// The program has the other end of this pipe, so the copy ends when the program does.
 	if _, err := io.Copy(io.Discard, out); err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func readPID(t *testing.T, r io.Reader) int {
 }
 
 // zombie reports whether a process has ended, but its parent has not waited for it yet. The parent
-// may be the machine's init, which may take its time.
+// may be the machine's init.
 func zombie(t *testing.T, pid int) bool {
 	t.Helper()
 	state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()

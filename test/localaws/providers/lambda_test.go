@@ -180,7 +180,7 @@ func TestCustomResourceIsTheAnswerOfItsFunction(t *testing.T) {
 	e := *event
 	properties := e["ResourceProperties"].(map[string]any)
 	if e["RequestType"] != "Create" || e["ResourceType"] != "Custom::StartAudit" || e["LogicalResourceId"] != "L" || e["StackId"] != "stack" || e["RequestId"] == "" {
-		t.Errorf("event %v", e)
+		t.Errorf("event %v, want a Create of L in the stack", e)
 	}
 	if _, there := e["PhysicalResourceId"]; there {
 		t.Error("a create event has a physical id")
