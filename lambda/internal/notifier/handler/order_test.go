@@ -213,6 +213,61 @@ func TestEachDependencyFailsInTurn(t *testing.T) {
 	}
 }
 
+// After failures of any calls, also of calls that took effect, people believe what is true.
+func TestFailuresInAnyOrder(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		events := story(rt)
+		truth := events[len(events)-1].state == ""
+		r := newRig(t, notification.Config{})
+		r.batch = rapid.IntRange(1, 4).Draw(rt, "batch")
+		failing := rapid.SliceOfN(rapid.IntRange(1, 60), 0, 15).Draw(rt, "failing")
+		calls := 0
+		r.fault = func(string, bool) error {
+			if calls++; slices.Contains(failing, calls) {
+				return errors.New("service unavailable")
+			}
+			return nil
+		}
+		for _, e := range rapid.Permutation(events).Draw(rt, "order") {
+			r.send(e.event())
+			r.run(r.now.Add(time.Duration(rapid.IntRange(0, 30).Draw(rt, "seconds")) * time.Second))
+		}
+		r.run(r.now.Add(3 * time.Hour))
+		for _, topic := range []string{people, chat} {
+			if got := belief(r.on(topic)); got != truth {
+				rt.Errorf("%s believes that it is open: %v, want %v: %q", topic, got, truth, r.on(topic))
+			}
+		}
+	})
+}
+
+// The message that a finding is over fails, and another event of the ended finding arrives before
+// the retry.
+func TestRefreshOfAnEndedFindingReportsTheEnd(t *testing.T) {
+	for _, topic := range []string{people, chat} {
+		r := newRig(t, notification.Config{})
+		failing := "Publish " + topic[strings.LastIndex(topic, ":")+1:]
+		r.fault = func(call string, _ bool) error {
+			if call == failing && r.now.Equal(noon.Add(time.Minute)) {
+				return errors.New("service unavailable")
+			}
+			return nil
+		}
+		for _, e := range []finding{
+			{at: noon}, {at: noon.Add(time.Minute), state: "archived"}, {at: noon.Add(time.Minute + time.Second), state: "archived"},
+		} {
+			e.name, e.severity = "pump-7", "HIGH"
+			r.run(e.at)
+			r.send(e.event())
+			r.run(e.at)
+		}
+		r.run(noon.Add(time.Hour))
+		if got := r.on(topic); len(got) != 2 || belief(got) {
+			t.Errorf("%s received %q", topic, got)
+		}
+	}
+}
+
 // Refreshes send nothing.
 func TestRefreshesSendNothing(t *testing.T) {
 	r := newRig(t, notification.Config{})

@@ -53,8 +53,8 @@ func (b *batch) resume(ctx context.Context, r run, f *record.Finding) error {
 		if b.Now().Before(until.Add(orphaned)) {
 			return errBusy
 		}
-		if e = r.newest(); !e.Open() {
-			f.Owed = nil // the end is reported, or was
+		if e = r.newest(); !e.Open() && owed.Change != message.Over {
+			f.Owed = nil // the end is reported instead
 			return nil
 		}
 	}
