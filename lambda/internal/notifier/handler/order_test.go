@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"pgregory.net/rapid"
 
@@ -265,6 +267,56 @@ func TestRefreshOfAnEndedFindingReportsTheEnd(t *testing.T) {
 		if got := r.on(topic); len(got) != 2 || belief(got) {
 			t.Errorf("%s received %q", topic, got)
 		}
+	}
+}
+
+// The answer to the record of a retried message is lost, and another event records its own message
+// before the write is repeated. A newer event does not replace that one.
+func TestNewerEventKeepsTheMessageThatIsOwedMeanwhile(t *testing.T) {
+	r := newRig(t, notification.Config{})
+	opened, ended, again := finding{at: noon}, finding{at: noon.Add(time.Minute), state: "archived"}, finding{at: noon.Add(2 * time.Minute)}
+	for _, e := range []*finding{&opened, &ended, &again} {
+		e.name, e.severity = "pump-7", "HIGH"
+	}
+	fails := true
+	r.fault = func(call string, _ bool) error {
+		if fails && strings.HasPrefix(call, "Publish") {
+			return errors.New("service unavailable")
+		}
+		return nil
+	}
+	r.send(opened.event())
+	r.run(noon)
+	fails = false
+	writes, inner := 0, false
+	r.fault = func(call string, done bool) error {
+		switch {
+		case inner && strings.HasPrefix(call, "Publish"):
+			return errors.New("service unavailable")
+		case call != "PutItem" || !done || inner:
+			return nil
+		}
+		if writes++; writes != 2 {
+			return nil
+		}
+		inner = true
+		event, err := json.Marshal(events.SQSEvent{Records: []events.SQSMessage{{MessageId: "ended", ReceiptHandle: "ended", Body: ended.event()}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = r.h.Handle(context.Background(), event); err != nil {
+			t.Fatal(err)
+		}
+		inner = false
+		return errors.New("the answer was lost")
+	}
+	r.run(noon.Add(14 * time.Second))
+	r.send(again.event())
+	r.queue[1].visible = r.queue[0].visible // in one batch
+	r.run(noon.Add(time.Hour))
+	got := r.messages()
+	if len(got) != 3 || !strings.Contains(got[1], ", over") || !belief(got) {
+		t.Errorf("people received %q", got)
 	}
 }
 

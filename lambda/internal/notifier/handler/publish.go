@@ -66,7 +66,13 @@ func (b *batch) resume(ctx context.Context, r run, f *record.Finding) error {
 	n := b.notice(e)
 	n.Change, n.Before = owed.Change, owed.Before
 	_, _ = b.groups(ctx, e, &n)
-	return b.pay(ctx, n, max(owed.Before, f.Reported), f)
+	if err := b.pay(ctx, n, max(owed.Before, f.Reported), f); err != nil {
+		return err
+	}
+	if f.Owed != nil { // meanwhile another event owes a message
+		return errBusy
+	}
+	return nil
 }
 
 // pay publishes what a record owes, or stores its line for a list, and records that it did.
