@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	hubtypes "github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 
+	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 )
@@ -41,6 +43,8 @@ type hub struct {
 	// since is when each finding became ACTIVE or ARCHIVED, lastChange when any did.
 	since      map[string]time.Time
 	lastChange time.Time
+	// confirmed are the findings whose import the ledger knows, by ID.
+	confirmed map[string]bool
 	// titles are all that each finding had.
 	titles map[string][]string
 	// changed is called with each finding that an import has changed.
@@ -52,7 +56,7 @@ type seen struct{ created, updated, state, text string }
 
 // newHub returns Security Hub; imported gets its events.
 func newHub(w *world, imported func(securityhubtest.Imported)) *hub {
-	h := &hub{world: w, seen: map[string]seen{}, edits: map[string]string{}, since: map[string]time.Time{}, titles: map[string][]string{}}
+	h := &hub{world: w, seen: map[string]seen{}, edits: map[string]string{}, since: map[string]time.Time{}, titles: map[string][]string{}, confirmed: map[string]bool{}}
 	h.service = securityhubtest.New(securityhubtest.Config{Account: account, Now: time.Now, RateLimits: true, OnImported: imported})
 	h.Hub = h.service.Hub(account, region)
 	if err := h.Enable(securityhubtest.Settings{}); err != nil {
@@ -164,13 +168,14 @@ func (h *hub) look(e *environment, sent []hubtypes.AwsSecurityFinding, failed ma
 			continue
 		case known && is.updated <= was.updated:
 			continue
-		case known && is.created != was.created && is.created == is.updated && was.created == was.updated:
+		case known && is.created != was.created && is.created == is.updated && was.created == was.updated && !h.confirmed[id]:
 			// Until an import is confirmed, each attempt may be the one that creates the finding.
 			h.world.counts["findings created anew while unconfirmed"]++
 		case known && is.created == is.updated && h.forgotten(was):
 			h.world.counts["findings created again after 90 days"]++
+			h.confirmed[id] = false
 		case known && is.created != was.created:
-			h.world.violations.add("CreatedAt never changes", "%s: %+v, then %+v", id, was, is)
+			h.world.violations.add("CreatedAt stays once an import is confirmed", "%s: %+v, then %+v", id, was, is)
 		}
 		if is.state != was.state {
 			h.since[id], h.lastChange = time.Now(), time.Now()
@@ -186,6 +191,21 @@ func (h *hub) look(e *environment, sent []hubtypes.AwsSecurityFinding, failed ma
 		if h.changed != nil {
 			h.changed(id, is.state)
 		}
+	}
+}
+
+// observe reads a write of the ledger that confirms an import.
+func (h *hub) observe(a dynamodbtest.Access) {
+	if a.Table != ledgerTable || !a.Write || a.Failed {
+		return
+	}
+	doc, _ := a.Item["doc"].(*types.AttributeValueMemberS)
+	if doc == nil {
+		return
+	}
+	var e struct{ ID, Status string }
+	if err := json.Unmarshal([]byte(doc.Value), &e); err == nil && e.Status == "confirmed" {
+		h.confirmed[e.ID] = true
 	}
 }
 

@@ -132,7 +132,10 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 		},
 	)
 	w.dynamodb.Now = time.Now
-	w.dynamodb.Observe = w.ledger.observe
+	w.dynamodb.Observe = func(a dynamodbtest.Access) {
+		w.ledger.observe(a)
+		w.hub.observe(a)
+	}
 	w.dynamodb.PageItems = 7
 	w.dynamodb.Stale = func(since time.Duration) bool { return since < time.Second && f.strikes(staleRead, w.serving) }
 	w.dynamodb.Throttle = func(string, dynamodbtest.Item) bool { return f.strikes(tablePartial, w.serving) }
