@@ -30,6 +30,8 @@ type function struct {
 	// mixed is until when environments of both versions are created.
 	mixed time.Time
 	idle  []*environment
+	// paused is the last pause of its event sources.
+	paused pause
 }
 
 // environment is an execution environment of a function. It serves one invocation at a time.

@@ -39,6 +39,7 @@ const (
 	pageExpires    kind = "page-token-expires"
 	analystEdits   kind = "analyst"
 	registryChange kind = "registry-change"
+	sourceStops    kind = "event-source-stops"
 )
 
 // rates are the probabilities with which faults strike, if their kind is on: per call, message or
@@ -47,7 +48,7 @@ var rates = map[kind]float64{
 	crash: 0.01, slowCall: 0.01, tableThrottle: 0.02, tablePartial: 0.05, answerLost: 0.02, answerRetried: 0.02, staleRead: 0.3,
 	hubFailure: 0.1, hubLost: 0.1, hubPartial: 0.1, hubStubborn: 0.3, hubBusy: 0.2, hubOff: 0.5,
 	queueDuplicate: 0.1, queueReorder: 0.5, queueDelay: 0.1, queueFails: 0.05,
-	ruleDuplicate: 0.1, ruleError: 0.05, clockSkew: 0.5, lifecycleSkew: 0.5, pageExpires: 0.1, eventDuplicate: 0.1, scheduleOdd: 0.2, deployment: 0.5, analystEdits: 0.5, registryChange: 0.7,
+	ruleDuplicate: 0.1, ruleError: 0.05, clockSkew: 0.5, lifecycleSkew: 0.5, pageExpires: 0.1, eventDuplicate: 0.1, scheduleOdd: 0.2, deployment: 0.5, analystEdits: 0.5, registryChange: 0.7, sourceStops: 0.5,
 }
 
 // kinds returns all kinds, sorted.
@@ -149,6 +150,7 @@ var cells = map[kind][]string{
 	queueDuplicate: consumers, queueReorder: {"forwarder", "evaluator", "notifier", "correlator"}, queueDelay: consumers,
 	ruleDuplicate: {"forwarder", "evaluator"}, ruleError: {"forwarder", "evaluator"},
 	scheduleOdd: {"forwarder", "closer", "correlator", "notifier"}, registryChange: {"evaluator", "closer"},
+	sourceStops: {"forwarder", "evaluator", "notifier", "correlator"},
 }
 
 // strikesIn reports whether a kind of fault must have struck a function at least once.

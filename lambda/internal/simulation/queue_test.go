@@ -201,7 +201,7 @@ func (q *queue) feeds(fn *function, batch int, window time.Duration, concurrency
 
 // nudge starts the window of a batch.
 func (s *source) nudge() {
-	if s.filling || s.running >= s.concurrency {
+	if s.filling || s.running >= s.concurrency || s.fn.paused.holds() {
 		return
 	}
 	s.filling = true
@@ -217,13 +217,20 @@ func (s *source) nudge() {
 func (s *source) deliver() {
 	s.filling = false
 	q, w := s.queue, s.queue.world
+	if s.fn.paused.holds() {
+		return
+	}
 	batch := q.receive(s.batch)
 	if len(batch) == 0 {
 		return
 	}
 	s.running++
 	records := make([]events.SQSMessage, len(batch))
+	var data []*datum
 	for i, m := range batch {
+		if m.datum != nil {
+			data = append(data, m.datum)
+		}
 		records[i] = events.SQSMessage{
 			MessageId: m.id, ReceiptHandle: receiptOf(m), Body: m.body, EventSource: "aws:sqs", EventSourceARN: q.arn(), AWSRegion: region,
 			Attributes: map[string]string{"SentTimestamp": strconv.FormatInt(m.sent.UnixMilli(), 10), "ApproximateReceiveCount": strconv.Itoa(m.receives)},
@@ -233,6 +240,7 @@ func (s *source) deliver() {
 	if err != nil {
 		panic(err) // strings always marshal
 	}
+	delivered(data, s.fn.paused)
 	w.invoke(s.fn, event, func(value any, err error, failed bool) {
 		s.running--
 		if err == nil && !failed {

@@ -14,6 +14,10 @@ type history struct {
 	reports  []reportEvent
 	sessions []sessionEvent
 	late     bool
+	// newest is the arrival of the newest telemetry that was delivered, unfinished what waited in a
+	// pause and was delivered, but not judged yet.
+	newest     time.Time
+	unfinished []*datum
 }
 
 // reportEvent is a device report. Times are in ms.

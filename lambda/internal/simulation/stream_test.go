@@ -60,7 +60,7 @@ func (s *stream) put(key string, data []byte, d *datum) {
 
 // nudge reads the shard after a time.
 func (h *shard) nudge(wait time.Duration) {
-	if h.filling || h.running || h.position == len(h.records) {
+	if h.filling || h.running || h.position == len(h.records) || h.stream.fn.paused.holds() {
 		return
 	}
 	h.filling = true
@@ -70,6 +70,9 @@ func (h *shard) nudge(wait time.Duration) {
 func (h *shard) deliver() {
 	h.filling = false
 	s, w := h.stream, h.stream.world
+	if s.fn.paused.holds() {
+		return
+	}
 	for h.position < len(h.records) && time.Since(h.records[h.position].arrived) > contract.TelemetryRetry {
 		w.counts["records of the stream given up"]++
 		s.dead.send(string(h.records[h.position].data), nil)
@@ -81,7 +84,9 @@ func (h *shard) deliver() {
 	}
 	h.running = true
 	var event events.KinesisEvent
+	var data []*datum
 	for _, r := range batch {
+		data = append(data, r.datum)
 		event.Records = append(event.Records, events.KinesisEventRecord{
 			EventSource: "aws:kinesis", EventID: h.id + ":" + r.sequence, EventSourceArn: "arn:aws:kinesis:" + region + ":" + account + ":stream/telemetry",
 			Kinesis: events.KinesisRecord{Data: r.data, PartitionKey: r.key, SequenceNumber: r.sequence, ApproximateArrivalTimestamp: events.SecondsEpochTime{Time: r.arrived}},
@@ -91,6 +96,7 @@ func (h *shard) deliver() {
 	if err != nil {
 		panic(err)
 	}
+	delivered(data, s.fn.paused)
 	w.invoke(s.fn, text, func(value any, err error, failed bool) {
 		h.running = false
 		wait := time.Duration(0)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,17 +37,14 @@ const lateBound = 2*time.Minute + batching + time.Minute - 10*time.Second
 // batching is the batching window of the evaluator's event sources.
 const batching = 10 * time.Second
 
-// datum is telemetry of a device on its way.
-type datum struct {
-	of   *device
-	time int64
-}
-
 // judged notes that telemetry has left the transport.
 func (d *datum) judged() {
-	if time.Since(time.UnixMilli(d.time)) > lateBound {
-		d.of.history.late = true
+	since, h := time.UnixMilli(d.time), &d.of.history
+	if d.resumed.After(since) {
+		since = d.resumed
 	}
+	h.late = h.late || time.Since(since) > lateBound
+	h.unfinished = slices.DeleteFunc(h.unfinished, func(o *datum) bool { return o == d })
 }
 
 // fleet schedules what the devices of the engine do in the active period.
@@ -166,7 +164,7 @@ func (w *world) telemetry(d *device, t iotrule.Telemetry, sent func(at int64) in
 				rule = reportsRule
 			}
 			m := w.telemetryErrors.send(errorAction(rule, t.Topic, t.ClientID, string(t.Payload)), nil)
-			m.datum = &datum{d, sent(m.sent.UnixMilli())}
+			m.datum = &datum{of: d, time: sent(m.sent.UnixMilli()), arrived: m.sent}
 		})
 		return
 	}
@@ -179,9 +177,10 @@ func (w *world) telemetry(d *device, t iotrule.Telemetry, sent func(at int64) in
 	if w.faults.strikes(ruleDuplicate, w.evaluator) {
 		times = 2
 	}
-	one := &datum{d, sent(t.Time)}
+	at := sent(t.Time)
 	for range times {
 		w.after(w.between(0, time.Second), func() {
+			one := &datum{of: d, time: at, arrived: time.Now(), waits: true}
 			if w.stream != nil {
 				w.stream.put(d.client, body, one)
 				return

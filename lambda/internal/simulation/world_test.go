@@ -259,6 +259,11 @@ func (w *world) live(active time.Duration) {
 	w.faults.quiet = true
 	w.hub.turnOn()
 	w.hub.until = time.Now()
+	for _, fn := range w.functions {
+		if fn.paused.holds() {
+			w.startSources(fn)
+		}
+	}
 	w.log.printf("quiet")
 	const settles, longest = 4 * time.Hour, 12 * time.Hour
 	from := time.Now()
@@ -334,6 +339,12 @@ func (w *world) plan(active time.Duration) {
 		at := w.between(0, active)
 		if w.faults.strikes(analystEdits, nil) {
 			w.after(at, w.hub.edit)
+		}
+	}
+	for _, fn := range []*function{w.forwarder, w.evaluator, w.notifier, w.correlator} {
+		at, lasts := w.between(0, active), w.between(5*time.Minute, 90*time.Minute)
+		if w.faults.strikes(sourceStops, fn) {
+			w.after(at, func() { w.stopSources(fn, lasts) })
 		}
 	}
 }
