@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 
@@ -77,6 +78,25 @@ func TestListedTypesHaveTheirSeveritiesAndOthersShareAFinding(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, want %v", got, want)
 	}
+}
+
+// A finding of a type that the deployment no longer lists, or that a version without a limit raised,
+// still ends.
+func TestClearedEventEndsAFindingFromBeforeTheLimit(t *testing.T) {
+	const boot, cleared = "device-event/us-east-1/pump-1/boot", `{"type":"boot","state":"cleared"}`
+	later := start.Add(time.Minute)
+	r := newRig(t)
+	r.must(r.device("pump-1", start, `{"type":"boot"}`))
+	r.want(map[string]string{boot: "ACTIVE"})
+	r.handler.Severities = contract.Severities{Events: map[string]defender.Severity{"tamper": defender.High}}
+	writes := r.table.Writes()
+	r.now = later
+	r.must(r.device("pump-2", later, cleared))
+	if got := r.table.Writes(); got != writes {
+		t.Errorf("%d writes for an event that ends nothing", got-writes)
+	}
+	r.must(r.device("pump-1", later, cleared))
+	r.want(map[string]string{boot: "ARCHIVED"})
 }
 
 func TestCertificateThatInventsClientIDsRaisesABoundedNumberOfFindings(t *testing.T) {

@@ -34,7 +34,10 @@ const repeatEvery = time.Minute
 
 // decide compares a signal with the entry. now is in ms.
 func decide(e *Entry, s signal.Signal, now int64) (Entry, decision) {
-	if e == nil {
+	switch {
+	case e == nil && s.EndsOnly:
+		return Entry{}, nothing
+	case e == nil:
 		return begin(Entry{}, s, now)
 	}
 	if s.Inherits && e.Finding != nil {

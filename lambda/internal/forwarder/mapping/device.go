@@ -68,11 +68,11 @@ func (m Mapper) deviceEvent(e iotrule.Envelope) (signal.Signal, error) {
 	case listed:
 		return s, nil // the deployment's list limits the types
 	case len(m.Severities.Events) > 0:
-		s.Bound = &signal.Bound{Over: m.overEvents(e, event)}
+		s.Bound = &signal.Bound{Over: m.overEvents(e, event, s)}
 	default:
 		s.Bound = &signal.Bound{
 			Group: groupOf(source, m.senderGroup(e)...),
-			Over:  m.overEvents(e, event),
+			Over:  m.overEvents(e, event, s),
 		}
 	}
 	return s, nil
@@ -108,11 +108,13 @@ func otherEventsRemedy() *asff.Remediation {
 	return remedy("Check the device: it may be compromised, or its firmware may invent event types. List the types that you expect in the prop Forwarder.EventTypes.", policiesURL)
 }
 
-// overEvents returns [Mapper.otherEvents]. It is nil for a cleared event, which does not clear the
-// others.
-func (m Mapper) overEvents(e iotrule.Envelope, event deviceevent.Event) func() signal.Signal {
+// overEvents returns [Mapper.otherEvents]. A cleared event does not clear the others, but a finding
+// of its own that the type got before the deployment's list, or before there was a limit.
+func (m Mapper) overEvents(e iotrule.Envelope, event deviceevent.Event, s signal.Signal) func() signal.Signal {
 	if event.State == deviceevent.Cleared {
-		return nil
+		end := s
+		end.EndsOnly = true
+		return func() signal.Signal { return end }
 	}
 	return func() signal.Signal { return m.otherEvents(e, event) }
 }

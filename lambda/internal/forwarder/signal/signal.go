@@ -37,6 +37,8 @@ type Signal struct {
 	// Quiet reports whether no event ends the finding, although events end other findings of the
 	// source.
 	Quiet bool
+	// EndsOnly reports whether the signal is dropped if the ledger does not have the finding.
+	EndsOnly bool
 	// Bound limits how many findings a sender raises; nil means no limit.
 	Bound *Bound
 	Order Order
