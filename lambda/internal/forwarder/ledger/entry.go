@@ -186,6 +186,8 @@ func (l *Ledger) decode(r Record) (*Entry, error) {
 		}
 	}
 	e.Source, e.revision = source, r.Revision
+	// An earlier version, after a rollback, drops Quiet when it writes the entry.
+	e.Quiet = e.Quiet || e.Finding != nil && e.Finding.ProductFields[signal.SharedField] != ""
 	return &e, nil
 }
 

@@ -118,6 +118,24 @@ func TestRestatedFindingThatSecurityHubDeletedIsNew(t *testing.T) {
 	}
 }
 
+// A previous version, which does not know Quiet, confirms a shared finding after a rollback.
+func TestSharedFindingEndsAfterAnEarlierVersionWroteIt(t *testing.T) {
+	ctx := context.Background()
+	l := newLedger(&ledgertest.Table{})
+	s := signal.New(defender.DeviceEvents, asff.Finding{ID: "f", RecordState: asff.Active, ProductFields: map[string]string{signal.SharedField: "true"}}, now.UnixMilli(), signal.Order{Time: now.UnixMilli()})
+	c, err := ledgertest.Claim(ctx, l, now, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ledgertest.Confirm(ctx, l, now, c); err != nil {
+		t.Fatal(err)
+	}
+	later := now.Add(contract.DefaultQuietTime)
+	if c, err = ledgertest.Request(ctx, l, later, l.DueEntry(later, c.Entry)); err != nil || c.Entry.State != asff.Archived {
+		t.Errorf("%v: %+v", err, c.Entry)
+	}
+}
+
 func TestDuplicateIsImportedWithTheClaimsOwnUpdatedAt(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})

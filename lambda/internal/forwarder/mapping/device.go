@@ -212,9 +212,6 @@ func groupOf(source defender.Source, parts ...string) string {
 	return asff.FindingID(source, "", parts...)
 }
 
-// sharedField marks a finding that a group's signals share.
-const sharedField = "SharedFinding"
-
 // shared returns the finding that a group's signals over the limit share. Its ID is unique,
 // because no escaped part of an ID has a #.
 func (m Mapper) shared(source defender.Source, group []string) asff.Finding {
@@ -226,7 +223,7 @@ func (m Mapper) shared(source defender.Source, group []string) asff.Finding {
 
 // over returns the signal of a shared finding: no event ends it.
 func (m Mapper) over(source defender.Source, f asff.Finding, at int64) signal.Signal {
-	f.ProductFields[sharedField] = "true"
+	f.ProductFields[signal.SharedField] = "true"
 	s := signal.New(source, f, at, signal.Order{Time: at})
 	s.Quiet = true
 	return s

@@ -4,6 +4,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
 // Restate returns an active finding with the severity, types, title and remedy that the deployed
@@ -15,7 +16,7 @@ import (
 func (m Mapper) Restate(source defender.Source, profile, behavior string, f asff.Finding) asff.Finding {
 	fields, related := f.ProductFields, f.FindingProviderFields.RelatedFindings
 	provider := &f.FindingProviderFields
-	if fields[sharedField] != "" {
+	if fields[signal.SharedField] != "" {
 		*provider = unusual(m.severity(source))
 		provider.RelatedFindings = related
 		f.Title, f.Remediation = m.sharedTexts(source, fields)

@@ -58,6 +58,9 @@ type Bound struct {
 	Over func() Signal
 }
 
+// SharedField is the product field of a finding that a group's signals over the limit share.
+const SharedField = "SharedFinding"
+
 // New returns the signal that f holds, or no longer holds, at a time (ms). A repeat is imported
 // only if title, severity, types, resources, state or substance changes. So substance must not
 // contain text that names a session, a task or a time.
