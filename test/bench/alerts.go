@@ -114,16 +114,13 @@ var changes = [alertKinds]string{raised, raised, cleared, cleared}
 
 // alert is the message of an alert of Detect.
 func alert(i int, change string, at time.Time) string {
-	return text(map[string]any{
-		"Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:us-east-1:123456789012:Detect", "Timestamp": "2025-11-24T16:05:00.000Z",
-		"Message": text(map[string]any{
-			"violationEventTime": at.UnixMilli(), "violationStartTime": at.UnixMilli(), "thingName": fmt.Sprintf("pump-%d", i), "securityProfileName": "Fleet",
-			"violationId": fmt.Sprintf("v-%d", i), "violationEventType": change,
-			"behavior": map[string]any{
-				"name": "small-messages", "metric": "aws:message-byte-size", "suppressAlerts": false,
-				"criteria": map[string]any{"comparisonOperator": "less-than", "value": map[string]any{"count": 8}, "consecutiveDatapointsToAlarm": 1, "consecutiveDatapointsToClear": 1},
-			},
-			"metricValue": map[string]any{"count": 9},
-		}),
-	})
+	return topicMessage("Detect", text(map[string]any{
+		"violationEventTime": at.UnixMilli(), "violationStartTime": at.UnixMilli(), "thingName": fmt.Sprintf("pump-%d", i), "securityProfileName": "Fleet",
+		"violationId": fmt.Sprintf("v-%d", i), "violationEventType": change,
+		"behavior": map[string]any{
+			"name": "small-messages", "metric": "aws:message-byte-size", "suppressAlerts": false,
+			"criteria": map[string]any{"comparisonOperator": "less-than", "value": map[string]any{"count": 8}, "consecutiveDatapointsToAlarm": 1, "consecutiveDatapointsToClear": 1},
+		},
+		"metricValue": map[string]any{"count": 9},
+	}))
 }

@@ -235,20 +235,44 @@ func text(v any) string {
 // notification is the event of an audit that found n findings.
 func notification(n, day int, started time.Time, python bool) string {
 	task := fmt.Sprintf("4e2bcd1ccbc2a5dd15292a82ab80c38%d", day)
-	message := text(map[string]any{
-		"accountId": "123456789012", "taskId": task, "taskStatus": "COMPLETED", "taskType": "SCHEDULED_AUDIT_TASK", "scheduledAuditName": "Daily",
-		"failedChecksCount": 0, "canceledChecksCount": 0, "nonCompliantChecksCount": 1, "compliantChecksCount": 0, "totalChecksCount": 1,
-		"taskStartTime": started.UnixMilli(), "taskEndTime": started.Add(3 * time.Minute).UnixMilli(),
-		"auditDetails": []any{map[string]any{
-			"checkName": awsstub.Check, "checkRunStatus": "COMPLETED_NON_COMPLIANT", "nonCompliantResourcesCount": n, "totalResourcesCount": n, "message": nil, "errorCode": nil,
-		}},
-	})
+	message := auditMessage(task, "COMPLETED", started, checkRun{awsstub.Check, "COMPLETED_NON_COMPLIANT", n})
 	if python {
 		return text(map[string]any{"Records": []any{map[string]any{"Sns": map[string]any{"Message": message}}}})
 	}
-	return queueEvent("AuditQueue", text(map[string]any{
-		"Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:us-east-1:123456789012:Audit", "Message": message, "Timestamp": "2025-11-24T16:05:00.000Z",
-	}), started.Add(4*time.Minute))
+	return queueEvent("AuditQueue", topicMessage("Audit", message), started.Add(4*time.Minute))
+}
+
+// checkRun is what an audit says about a check.
+type checkRun struct {
+	check, status string
+	nonCompliant  int
+}
+
+// auditMessage is what Device Defender sends at the end of an audit.
+func auditMessage(task, status string, started time.Time, runs ...checkRun) string {
+	var details []any
+	nonCompliant := 0
+	for _, r := range runs {
+		if r.nonCompliant > 0 {
+			nonCompliant++
+		}
+		details = append(details, map[string]any{
+			"checkName": r.check, "checkRunStatus": r.status, "nonCompliantResourcesCount": r.nonCompliant, "totalResourcesCount": r.nonCompliant, "message": nil, "errorCode": nil,
+		})
+	}
+	return text(map[string]any{
+		"accountId": "123456789012", "taskId": task, "taskStatus": status, "taskType": "SCHEDULED_AUDIT_TASK", "scheduledAuditName": "Daily",
+		"failedChecksCount": 0, "canceledChecksCount": 0, "nonCompliantChecksCount": nonCompliant, "compliantChecksCount": 0, "totalChecksCount": len(runs),
+		"taskStartTime": started.UnixMilli(), "taskEndTime": started.Add(3 * time.Minute).UnixMilli(),
+		"auditDetails": details,
+	})
+}
+
+// topicMessage is the body of a queue's message that is from a topic.
+func topicMessage(topic, message string) string {
+	return text(map[string]any{
+		"Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:us-east-1:123456789012:" + topic, "Message": message, "Timestamp": "2025-11-24T16:05:00.000Z",
+	})
 }
 
 func queueEvent(queue, body string, sent time.Time) string {

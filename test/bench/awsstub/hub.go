@@ -2,6 +2,7 @@ package awsstub
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"sync"
 )
@@ -10,21 +11,21 @@ import (
 // Security Hub does.
 type Hub struct {
 	mu       sync.Mutex
-	findings map[string]finding
+	findings map[string]Finding
 	throttle func() bool
 }
 
-type finding struct{ Id, RecordState, UpdatedAt string }
+// Finding is a part of a finding. Both times have the same form and zone.
+type Finding struct {
+	ID                                                    string `json:"Id"`
+	RecordState, CreatedAt, UpdatedAt, Title, Description string
+}
 
-// States returns the record states by finding ID.
-func (h *Hub) States() map[string]string {
+// Findings returns the findings by ID.
+func (h *Hub) Findings() map[string]Finding {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	states := make(map[string]string, len(h.findings))
-	for id, f := range h.findings {
-		states[id] = f.RecordState
-	}
-	return states
+	return maps.Clone(h.findings)
 }
 
 // Throttle lets a function decide whether a call is throttled; nil means never.
@@ -36,7 +37,7 @@ func (h *Hub) Throttle(decide func() bool) {
 
 // importFindings returns how many findings a call has, and false if it is throttled.
 func (h *Hub) importFindings(body []byte) (n int, ok bool, err error) {
-	var in struct{ Findings []finding }
+	var in struct{ Findings []Finding }
 	if err := json.Unmarshal(body, &in); err != nil {
 		return 0, true, err
 	}
@@ -49,11 +50,11 @@ func (h *Hub) importFindings(body []byte) (n int, ok bool, err error) {
 		return 0, false, nil
 	}
 	if h.findings == nil {
-		h.findings = map[string]finding{}
+		h.findings = map[string]Finding{}
 	}
 	for _, f := range in.Findings {
-		if f.UpdatedAt > h.findings[f.Id].UpdatedAt { // all have the same form and zone
-			h.findings[f.Id] = f
+		if f.UpdatedAt > h.findings[f.ID].UpdatedAt {
+			h.findings[f.ID] = f
 		}
 	}
 	return len(in.Findings), true, nil

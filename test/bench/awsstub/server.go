@@ -3,7 +3,6 @@ package awsstub
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -14,9 +13,6 @@ import (
 	"time"
 )
 
-// Check is the audit check of all findings.
-const Check = "DEVICE_CERTIFICATE_EXPIRING_CHECK"
-
 // Server is a Lambda runtime and the AWS services of one function.
 type Server struct {
 	URL   string
@@ -24,8 +20,9 @@ type Server struct {
 	Hub   *Hub
 	// Timeout is the time of an invocation.
 	Timeout time.Duration
-	// Findings is how many findings each audit task has.
+	// Findings is how many findings each audit task has, unless Audits has its results.
 	Findings int
+	Audits   *Audits
 
 	http    *httptest.Server
 	events  chan string
@@ -39,6 +36,7 @@ type Server struct {
 	imported int
 	given    time.Time
 	waits    []time.Duration
+	refused  []string
 }
 
 // New starts a server.
@@ -105,6 +103,13 @@ func (s *Server) Reset() (calls map[string]int, imported int, waits []time.Durat
 	return calls, imported, waits
 }
 
+// Refused returns the requests that the services do not know.
+func (s *Server) Refused() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused
+}
+
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -143,7 +148,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	case name == "GET /audit/tasks":
 		s.answer(w, map[string]any{"taskStatus": "COMPLETED", "taskType": "SCHEDULED_AUDIT_TASK", "scheduledAuditName": "Daily", "taskStartTime": 1764000000}, nil)
 	case name == "GET /audit/configuration":
-		s.answer(w, map[string]any{"auditCheckConfigurations": map[string]any{Check: map[string]any{"enabled": true}}}, nil)
+		s.answer(w, map[string]any{"auditCheckConfigurations": map[string]any{Check: map[string]any{"enabled": true}, KeyCheck: map[string]any{"enabled": true}}}, nil)
 	case strings.HasPrefix(name, "AmazonSQS."):
 		s.answer(w, map[string]any{"QueueUrl": s.URL + "/q", "MessageId": "1"}, nil)
 	default:
@@ -152,6 +157,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) answer(w http.ResponseWriter, answer any, err error) {
+	if unknown := (refused{}); errors.As(err, &unknown) {
+		s.mu.Lock()
+		s.refused = append(s.refused, unknown.what)
+		s.mu.Unlock()
+	}
 	switch {
 	case errors.Is(err, errCondition):
 		w.WriteHeader(http.StatusBadRequest)
@@ -195,46 +205,4 @@ func (s *Server) importFindings(w http.ResponseWriter, body []byte) {
 	s.waits = append(s.waits, time.Since(s.given))
 	s.mu.Unlock()
 	s.answer(w, map[string]any{"FailedCount": 0, "SuccessCount": n, "FailedFindings": []any{}}, err)
-}
-
-// listFindings returns a page: this implementation asks in the query, boto3 in the body.
-func (s *Server) listFindings(w http.ResponseWriter, r *http.Request, body []byte) {
-	var in struct {
-		TaskID     string `json:"taskId"`
-		MaxResults int    `json:"maxResults"`
-		NextToken  string `json:"nextToken"`
-	}
-	if len(body) > 0 {
-		if err := json.Unmarshal(body, &in); err != nil {
-			s.answer(w, nil, refused{err.Error()})
-			return
-		}
-	}
-	size, _ := strconv.Atoi(r.URL.Query().Get("maxResults"))
-	at, _ := strconv.Atoi(r.URL.Query().Get("nextToken"))
-	if in.MaxResults > 0 {
-		size = in.MaxResults
-	}
-	if in.NextToken != "" {
-		at, _ = strconv.Atoi(in.NextToken)
-	}
-	if size == 0 {
-		size = 25
-	}
-	var list []any
-	for i := at; i < min(at+size, s.Findings); i++ {
-		list = append(list, map[string]any{
-			"findingId": fmt.Sprintf("f-%d", i), "taskId": in.TaskID, "checkName": Check,
-			"taskStartTime": 1764000000.0, "findingTime": 1764000100.0, "severity": "MEDIUM", "isSuppressed": false,
-			"nonCompliantResource": map[string]any{
-				"resourceType": "DEVICE_CERTIFICATE", "resourceIdentifier": map[string]any{"deviceCertificateId": fmt.Sprintf("%064x", i)}, "additionalInfo": map[string]any{"EXPIRATION_TIME": "1764500000000"},
-			},
-			"reasonForNonCompliance": "Certificate is past its expiration.", "reasonForNonComplianceCode": "CERTIFICATE_PAST_EXPIRATION", "relatedResources": []any{},
-		})
-	}
-	out := map[string]any{"findings": list}
-	if at+size < s.Findings {
-		out["nextToken"] = strconv.Itoa(at + size)
-	}
-	s.answer(w, out, nil)
 }

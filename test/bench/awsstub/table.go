@@ -84,6 +84,23 @@ type Table struct {
 	mu    sync.Mutex
 	items map[string]item
 	units Units
+	watch func(Write)
+}
+
+// Write is a write of an item whose condition holds.
+type Write struct {
+	Key string
+	// Before and After are the documents.
+	Before, After string
+	// Due reports whether the item is in the index.
+	Due bool
+}
+
+// Watch calls a function with each further write, one at a time.
+func (t *Table) Watch(f func(Write)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.watch = f
 }
 
 // errCondition is the error of a write whose condition is false.
@@ -157,6 +174,9 @@ func (t *Table) put(it item, holds func(old item) bool) error {
 		t.items = map[string]item{}
 	}
 	t.items[it.key()] = it
+	if t.watch != nil {
+		t.watch(Write{Key: it.key(), Before: old["doc"].text(), After: it["doc"].text(), Due: it.indexed()})
+	}
 	return nil
 }
 
