@@ -18,7 +18,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
 
-// recorder is AWS IoT; a call that it does not have panics.
+// recorder records the handlers' calls of AWS IoT. Any other call panics.
 type recorder struct {
 	auditresources.API
 	calls []string
@@ -58,7 +58,7 @@ func TestEachResourceTypeHasItsHandler(t *testing.T) {
 		r := &recorder{}
 		err := handle(context.Background(), r, kind)
 		if got := strings.Join(r.calls, ","); got != want || (err != nil) != (want == "") {
-			t.Errorf("%s: calls %q, error %v", kind, got, err)
+			t.Errorf("%s: calls %q, error %v; want calls %q", kind, got, err, want)
 		}
 	}
 }
@@ -71,10 +71,10 @@ func TestTimeIsLeftToAnswerCloudFormation(t *testing.T) {
 			start := time.Now()
 			r := &recorder{failing: true}
 			if err := handle(ctx, r, kind); err == nil || len(r.calls) < 3 {
-				t.Errorf("%s: %d calls, error %v", kind, len(r.calls), err)
+				t.Errorf("%s: %d calls, error %v; want at least 3 and an error", kind, len(r.calls), err)
 			}
 			if took := time.Since(start); took > 55*time.Second {
-				t.Errorf("%s: took %v of a minute", kind, took)
+				t.Errorf("%s: took %v of a minute, want at most 55s", kind, took)
 			}
 		})
 	}

@@ -51,6 +51,6 @@ func TestConnectionsAreKept(t *testing.T) {
 		calls.Wait()
 	}
 	if n := opened.Load(); n != atOnce {
-		t.Errorf("%d connections for %d calls at once", n, atOnce)
+		t.Errorf("%d connections were opened for %d concurrent calls, want one for each", n, atOnce)
 	}
 }

@@ -60,7 +60,7 @@ func newAWSIoT() *awsIoT {
 	return &awsIoT{things: map[string][]string{id("1"): {"pump-1"}, id("2"): {"pump-1", "pump-2", "pump-3"}, id("3"): {}}}
 }
 
-// certificates returns those behind f, with the default pattern of client IDs.
+// certificates returns a cache that asks f, with the default pattern of client IDs.
 func (f *awsIoT) certificates(t *testing.T) *certificate.Certificates {
 	t.Helper()
 	clients, err := contract.ParseClientPattern("")
@@ -83,19 +83,19 @@ func invocation(t *testing.T) context.Context {
 func TestCertificatesAreThoseOfTheFunctionsAccount(t *testing.T) {
 	c := newAWSIoT().certificates(t)
 	if _, err := c.Join(t.Context(), "pump-1#2", id("1"), noon); !errors.Is(err, certificate.ErrUnresolved) {
-		t.Errorf("an invocation of no function: %v", err)
+		t.Errorf("without a function's ARN: error %v, want ErrUnresolved", err)
 	}
 	if thing, err := c.Join(t.Context(), "pump-1", id("1"), noon); thing != "" || err != nil {
-		t.Errorf("the thing itself joins %q (%v)", thing, err)
+		t.Errorf("client ID pump-1 joins %q, error %v; want none", thing, err)
 	}
 	if thing, err := c.Join(invocation(t), "pump-1#2", id("1"), noon); err != nil || thing != "pump-1" {
-		t.Errorf("joins %q (%v)", thing, err)
+		t.Errorf("client ID pump-1#2 joins %q, error %v; want pump-1", thing, err)
 	}
 }
 
-func TestCacheWithoutRoomIsAnError(t *testing.T) {
+func TestCacheOfSizeZeroIsAnError(t *testing.T) {
 	if _, err := certificate.New(nil, certificate.Config{}); err == nil {
-		t.Error("certificates that can remember nothing")
+		t.Error("no error for size 0")
 	}
 }
 
@@ -105,16 +105,16 @@ func TestOnlyItsOwnCertificateJoinsAThing(t *testing.T) {
 		client, principal, want string
 		calls                   int
 	}{
-		"attached to the thing alone":     {"pump-1#2", id("1"), "pump-1", 1},
-		"attached to another thing":       {"pump-2#2", id("1"), "", 1},
-		"attached to several, one is it":  {"pump-2#2", id("2"), "", 2},
-		"attached to none":                {"pump-1#2", id("3"), "", 1},
-		"a certificate that is not there": {"pump-1#2", id("4"), "", 1},
-		"no certificate":                  {"pump-1#2", "AROAEXAMPLE:pump-1", "", 0},
-		"no principal":                    {"pump-1#2", "", "", 0},
-		"the thing itself":                {"pump-1", id("1"), "", 0},
-		"a client ID of another form":     {"pump-1-2", id("1"), "", 0},
-		"a thing that no name can be":     {"pump 1#2", id("1"), "", 0},
+		"attached to the thing alone":      {"pump-1#2", id("1"), "pump-1", 1},
+		"attached to another thing":        {"pump-2#2", id("1"), "", 1},
+		"attached to the thing and others": {"pump-2#2", id("2"), "", 2},
+		"attached to none":                 {"pump-1#2", id("3"), "", 1},
+		"a certificate that AWS IoT lacks": {"pump-1#2", id("4"), "", 1},
+		"no certificate":                   {"pump-1#2", "AROAEXAMPLE:pump-1", "", 0},
+		"no principal":                     {"pump-1#2", "", "", 0},
+		"the thing itself":                 {"pump-1", id("1"), "", 0},
+		"a client ID of another form":      {"pump-1-2", id("1"), "", 0},
+		"an invalid name of a thing":       {"pump 1#2", id("1"), "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			aws := newAWSIoT()
@@ -135,17 +135,17 @@ func TestOnlyItsOwnCertificateJoinsAThing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := c.Join(invocation(t), "pump-1#2", id("1"), noon); got != "" || err != nil || aws.calls != 0 {
-		t.Errorf("without a pattern joins %q (%v)", got, err)
+		t.Errorf("without a pattern: joins %q, error %v, %d calls; want none", got, err, aws.calls)
 	}
 }
 
-// A change at the certificate is seen after a while, and an error is not cached.
-func TestJoiningIsLookedUpAgain(t *testing.T) {
+// An answer expires after MaxAge, and an error is not cached.
+func TestCachedAnswersExpire(t *testing.T) {
 	aws := newAWSIoT()
 	c := aws.certificates(t)
 	aws.fails = &types.ThrottlingException{}
 	if got, err := c.Join(invocation(t), "pump-1#2", id("1"), noon); !errors.Is(err, certificate.ErrUnresolved) || got != "" {
-		t.Errorf("throttled: %q, %v", got, err)
+		t.Errorf("throttled: joins %q, error %v; want ErrUnresolved", got, err)
 	}
 	aws.fails = nil
 	for _, row := range []struct {
@@ -155,7 +155,7 @@ func TestJoiningIsLookedUpAgain(t *testing.T) {
 	}{{[]string{"pump-1"}, 0, "pump-1"}, {[]string{"pump-1", "pump-2"}, 5 * minute, "pump-1"}, {[]string{"pump-1", "pump-2"}, 11 * minute, ""}} {
 		aws.things[id("1")] = row.things
 		if got, err := c.Join(invocation(t), "pump-1#2", id("1"), noon.Add(row.at)); err != nil || got != row.want {
-			t.Errorf("after %v: %q, %v; want %q", row.at, got, err, row.want)
+			t.Errorf("after %v: joins %q, error %v; want %q", row.at, got, err, row.want)
 		}
 	}
 }

@@ -26,12 +26,12 @@ func TestIDCannotLeaveItsFilter(t *testing.T) {
 	const id = "a&b=c d+e%2Ff#g<h>|\"i\"\n`j`"
 	link := console.Finding("aws", "eu-central-1", id)
 	if strings.ContainsAny(link, " <>|\"`\n") {
-		t.Errorf("link %q", link)
+		t.Errorf("link %q has characters that are not escaped", link)
 	}
 	_, search, _ := strings.Cut(link, "search=")
 	outer, err := url.PathUnescape(search)
 	inner, err2 := url.PathUnescape(strings.TrimPrefix(outer, "Id="))
 	if want := `\operator\:EQUALS\:` + id; err != nil || err2 != nil || inner != want {
-		t.Errorf("got %q %v %v, want %q", inner, err, err2, want)
+		t.Errorf("got %q, errors %v and %v; want %q", inner, err, err2, want)
 	}
 }

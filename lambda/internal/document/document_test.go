@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/document"
 )
 
-// memory is a place in memory.
+// memory stores a document in memory.
 type memory struct {
 	mu       sync.Mutex
 	text     string
@@ -60,7 +60,7 @@ func TestConcurrentChangesAllCount(t *testing.T) {
 	}
 	all.Wait()
 	if v, err := counter(m).Read(t.Context()); err != nil || v.Value.N != 8 || v.Revision != 8 {
-		t.Errorf("%+v, %v", v, err)
+		t.Errorf("got %+v, error %v; want 8 changes in 8 revisions", v, err)
 	}
 }
 
@@ -68,7 +68,7 @@ func TestUnchangedDocumentIsNotWritten(t *testing.T) {
 	m := &memory{}
 	v, err := counter(m).Change(t.Context(), func(v *document.Version[count]) bool { v.Value.N = 3; return false })
 	if err != nil || v.Value.N != 3 || m.revision != 0 || m.reads != 1 {
-		t.Errorf("%+v, %v; %d writes, %d reads", v, err, m.revision, m.reads)
+		t.Errorf("got %+v, error %v; %d writes and %d reads, want none and one", v, err, m.revision, m.reads)
 	}
 }
 
@@ -77,14 +77,14 @@ func TestWriteAfterAnotherIsAConflict(t *testing.T) {
 	d := counter(m)
 	var first, second document.Version[count]
 	if err := d.Write(t.Context(), &first); err != nil || first.Revision != 1 {
-		t.Fatalf("%+v, %v", first, err)
+		t.Fatalf("first write: %+v, error %v; want revision 1", first, err)
 	}
 	if err := d.Write(t.Context(), &second); !errors.Is(err, document.ErrConflict) || second.Revision != 0 {
-		t.Errorf("%+v, %v", second, err)
+		t.Errorf("second write: %+v, error %v; want ErrConflict", second, err)
 	}
 	m.before = func() { m.revision++ }
 	if _, err := d.Change(t.Context(), func(*document.Version[count]) bool { return true }); !errors.Is(err, document.ErrConflict) || m.reads != 10 {
-		t.Errorf("always another before it: %v after %d reads", err, m.reads)
+		t.Errorf("each write comes after another: error %v after %d reads, want ErrConflict after 10", err, m.reads)
 	}
 }
 
@@ -95,10 +95,10 @@ func TestFaultsNameTheDocument(t *testing.T) {
 		"counter is not JSON":         {text: "{", revision: 1},
 	} {
 		if _, err := counter(m).Read(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %s", err, want)
+			t.Errorf("read: error %v, want %s", err, want)
 		}
 		if _, err := counter(m).Change(t.Context(), func(*document.Version[count]) bool { return true }); err == nil || m.revision > 1 {
-			t.Errorf("%v, revision %d", err, m.revision)
+			t.Errorf("change of %q: error %v, revision %d; want an error and no write", m.text, err, m.revision)
 		}
 	}
 }

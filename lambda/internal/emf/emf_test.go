@@ -39,7 +39,7 @@ func TestFailureToWriteIsReported(t *testing.T) {
 	m := emf.New(contract.MetricDimensionForwarder, "f", full{}, time.Now)
 	m.Count("audit", "Archived", 1)
 	if err := m.Flush(); err == nil {
-		t.Error("no error")
+		t.Error("no error although the write failed")
 	}
 }
 

@@ -23,10 +23,10 @@ func TestWorkEndsBeforeTheInvocation(t *testing.T) {
 		}
 		work, end := invocation.WithMargin(t.Context(), time.Second)
 		if _, ok := work.Deadline(); ok {
-			t.Error("work without end got one")
+			t.Error("work without a deadline got one")
 		}
 		if end(); work.Err() == nil {
-			t.Error("work goes on after its end")
+			t.Error("the context is not canceled after its end")
 		}
 	})
 }

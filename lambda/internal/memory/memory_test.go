@@ -26,7 +26,7 @@ func TestAnswersAreCachedUntilTheirMaximumAge(t *testing.T) {
 		want  int
 	}{{0, 0}, {0, 2}, {59 * time.Second, 2}, {-59 * time.Second, 2}, {time.Minute, 3}} {
 		if got, err := answers.Get("key", noon.Add(row.after), ask); got != row.want || (err == nil) == (row.want == 0) {
-			t.Errorf("after %v: %d, %v; want %d", row.after, got, err, row.want)
+			t.Errorf("after %v: got %d, error %v; want %d", row.after, got, err, row.want)
 		}
 	}
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/startaudit"
 )
 
-// fakeIoT returns its errors in order, then starts an audit.
+// fakeIoT returns errs in order, then starts an audit.
 type fakeIoT struct {
 	errs  []error
 	calls [][]string
@@ -57,31 +57,31 @@ func TestCreateAndUpdateStartTheAudit(t *testing.T) {
 		f := &fakeIoT{}
 		id, data, err := handle(f, event(kind, "LOGGING_DISABLED_CHECK", "CONFLICTING_CLIENT_IDS_CHECK"))
 		if err != nil || id != "start-audit-Start" || data["TaskId"] != "task-1" {
-			t.Errorf("%s: %q, %v, %v", kind, id, data, err)
+			t.Errorf("%s: physical ID %q, data %v, error %v", kind, id, data, err)
 		}
 		if len(f.calls) != 1 || !slices.Equal(f.calls[0], []string{"LOGGING_DISABLED_CHECK", "CONFLICTING_CLIENT_IDS_CHECK"}) {
-			t.Errorf("%s: calls %v", kind, f.calls)
+			t.Errorf("%s: calls %v, want one with both checks", kind, f.calls)
 		}
 	}
 }
 
 func TestPhysicalIDNeverChanges(t *testing.T) {
 	e := event(cfn.RequestUpdate, "LOGGING_DISABLED_CHECK")
-	e.PhysicalResourceID = "as it was"
+	e.PhysicalResourceID = "old-id"
 	for _, checks := range []any{e.ResourceProperties[contract.StartAuditChecks], "broken"} {
 		e.ResourceProperties[contract.StartAuditChecks] = checks
-		if id, _, _ := handle(&fakeIoT{}, e); id != "as it was" {
-			t.Errorf("id %q", id)
+		if id, _, _ := handle(&fakeIoT{}, e); id != "old-id" {
+			t.Errorf("checks %v: physical ID %q, want old-id", checks, id)
 		}
 	}
 }
 
 func TestDeleteDoesNothing(t *testing.T) {
 	f := &fakeIoT{}
-	e := event(cfn.RequestDelete, "no check of today")
+	e := event(cfn.RequestDelete, "REMOVED_CHECK")
 	e.PhysicalResourceID = "start-audit-Start"
 	if id, data, err := handle(f, e); err != nil || id != "start-audit-Start" || data != nil || len(f.calls) > 0 {
-		t.Errorf("%q, %v, %v, %d calls", id, data, err, len(f.calls))
+		t.Errorf("physical ID %q, data %v, error %v, %d calls; want none", id, data, err, len(f.calls))
 	}
 }
 
@@ -94,11 +94,11 @@ func TestTenRunningAuditsDoNotRollADeploymentBack(t *testing.T) {
 		f := &fakeIoT{errs: limit}
 		_, data, err := handle(f, event(cfn.RequestCreate, "LOGGING_DISABLED_CHECK"))
 		if err != nil || data["TaskId"] != "" || len(f.calls) < 3 {
-			t.Errorf("%v, %v, %d calls", data, err, len(f.calls))
+			t.Errorf("data %v, error %v, %d calls; want no task and no error after some calls", data, err, len(f.calls))
 		}
 		f = &fakeIoT{errs: limit[:2]}
 		if _, data, err := handle(f, event(cfn.RequestCreate, "LOGGING_DISABLED_CHECK")); err != nil || data["TaskId"] != "task-1" {
-			t.Errorf("a place that became free was not taken: %v, %v", data, err)
+			t.Errorf("an audit ended, but ours did not start: data %v, error %v", data, err)
 		}
 	})
 }
@@ -112,7 +112,7 @@ func TestCheckThatStaysOffFailsTheDeployment(t *testing.T) {
 		_, _, err := handle(&fakeIoT{errs: off}, event(cfn.RequestCreate, "LOGGING_DISABLED_CHECK"))
 		var invalid *types.InvalidRequestException
 		if !errors.As(err, &invalid) || !strings.Contains(err.Error(), "must be enabled") {
-			t.Errorf("error %v", err)
+			t.Errorf("error %v, want one that says that the check must be enabled", err)
 		}
 	})
 }
@@ -120,7 +120,7 @@ func TestCheckThatStaysOffFailsTheDeployment(t *testing.T) {
 func TestWrongPropertiesAreReported(t *testing.T) {
 	for _, e := range []cfn.Event{event(cfn.RequestCreate), event(cfn.RequestCreate, "NO_SUCH_CHECK"), event(cfn.RequestCreate, 7.0), {RequestType: cfn.RequestCreate}} {
 		if _, _, err := handle(&fakeIoT{}, e); err == nil || !strings.Contains(err.Error(), contract.StartAuditChecks) {
-			t.Errorf("%v: %v", e.ResourceProperties, err)
+			t.Errorf("properties %v: error %v, want one that names %s", e.ResourceProperties, err, contract.StartAuditChecks)
 		}
 	}
 }
@@ -144,6 +144,6 @@ func TestCloudFormationGetsTheAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if answer.Status != "SUCCESS" || answer.PhysicalResourceId != "start-audit-Start" || answer.Data["TaskId"] != "task-1" {
-		t.Errorf("%+v", answer)
+		t.Errorf("got %+v", answer)
 	}
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/suppression"
 )
 
-// fakeIoT keeps suppressions as AWS IoT does. It returns its errors in order first.
+// fakeIoT keeps suppressions as AWS IoT does. It first returns errs in order.
 type fakeIoT struct {
 	errs  []error
 	have  map[string]iot.DescribeAuditSuppressionOutput
@@ -140,14 +140,14 @@ func TestASuppressionLivesWithItsResource(t *testing.T) {
 	gone.PhysicalResourceID = id
 	for range 2 {
 		if _, _, err := handle(f, gone); err != nil || len(f.have) > 0 {
-			t.Errorf("deleted: %v, %d left", err, len(f.have))
+			t.Errorf("deleted: error %v, %d suppressions left", err, len(f.have))
 		}
 	}
 }
 
 func TestForeignSuppressionIsReportedAndKept(t *testing.T) {
 	for owner, description := range map[string]*string{
-		"by hand": aws.String("ask Ann"), "without description": nil, "another stack": aws.String("x [defenderhub Fleet/7777]"),
+		"a person": aws.String("ask Ann"), "a person, without a description": nil, "another stack": aws.String("x [defenderhub Fleet/7777]"),
 	} {
 		f := &fakeIoT{}
 		if _, _, err := handle(f, event(cfn.RequestCreate, pump)); err != nil {
@@ -159,17 +159,17 @@ func TestForeignSuppressionIsReportedAndKept(t *testing.T) {
 		}
 		for _, kind := range []cfn.RequestType{cfn.RequestCreate, cfn.RequestUpdate} {
 			if _, _, err := handle(f, event(kind, pump)); err == nil || !strings.Contains(err.Error(), "create the audit suppression of CONFLICTING_CLIENT_IDS_CHECK for pump-7: somebody else made this suppression") {
-				t.Errorf("%s, %s: %v", owner, kind, err)
+				t.Errorf("suppression of %s, %s: error %v, want one that says that somebody else made it", owner, kind, err)
 			}
 		}
 		expired := event(cfn.RequestUpdate, pump, contract.SuppressionUntil, "2026-11-30T23:59:59Z")
 		for _, e := range []cfn.Event{event(cfn.RequestDelete, pump), expired} {
 			if _, log, err := handle(f, e); err != nil || !strings.Contains(log, "a suppression that somebody else made is not deleted") {
-				t.Errorf("%s, %s: %v, log %s", owner, e.RequestType, err, log)
+				t.Errorf("suppression of %s, %s: error %v, log %s; want it kept, with a line in the log", owner, e.RequestType, err, log)
 			}
 		}
 		if got := f.only(t); aws.ToString(got.Description) != aws.ToString(description) {
-			t.Errorf("%s: changed to %q", owner, aws.ToString(got.Description))
+			t.Errorf("suppression of %s: description changed to %q", owner, aws.ToString(got.Description))
 		}
 	}
 }
@@ -178,12 +178,12 @@ func TestExpiredSuppressionIsDeleted(t *testing.T) {
 	f := &fakeIoT{}
 	past := event(cfn.RequestCreate, pump, contract.SuppressionUntil, "2026-12-01T00:00:00Z")
 	if _, _, err := handle(f, past); err != nil || len(f.have) > 0 {
-		t.Errorf("created: %v, %d suppressions", err, len(f.have))
+		t.Errorf("created: error %v, %d suppressions; want none", err, len(f.have))
 	}
 	handle(f, event(cfn.RequestCreate, pump))
 	past.RequestType = cfn.RequestUpdate
 	if _, _, err := handle(f, past); err != nil || len(f.have) > 0 {
-		t.Errorf("updated: %v, %d suppressions", err, len(f.have))
+		t.Errorf("updated: error %v, %d suppressions; want none", err, len(f.have))
 	}
 }
 
@@ -203,27 +203,27 @@ func TestEveryKindOfResource(t *testing.T) {
 		f := &fakeIoT{}
 		id, _, err := handle(f, event(cfn.RequestCreate, c.resource))
 		if got := f.only(t); err != nil || !strings.HasSuffix(id, " "+name) || key(aws.String(""), got.ResourceIdentifier) != key(aws.String(""), &c.want) {
-			t.Errorf("%s: %q, %v, %s", name, id, err, key(aws.String(""), got.ResourceIdentifier))
+			t.Errorf("%s: physical ID %q, error %v, resource %s; want %s", name, id, err, key(aws.String(""), got.ResourceIdentifier), key(aws.String(""), &c.want))
 		}
 	}
 }
 
-func TestWrongPropertiesFailAndAreDeleted(t *testing.T) {
+func TestResourceWithWrongPropertiesFailsAndCanBeDeleted(t *testing.T) {
 	for name, e := range map[string]cfn.Event{
-		"check":         event(cfn.RequestCreate, pump, contract.SuppressionCheck, "NO_SUCH_CHECK"),
+		"unknown check": event(cfn.RequestCreate, pump, contract.SuppressionCheck, "NO_SUCH_CHECK"),
 		"no resource":   event(cfn.RequestCreate, nil),
 		"another field": event(cfn.RequestCreate, map[string]any{"iamRoleArn": "r"}),
-		"not text":      event(cfn.RequestCreate, map[string]any{"clientId": 7.0}),
-		"end":           event(cfn.RequestCreate, pump, contract.SuppressionUntil, "tomorrow"),
+		"not a text":    event(cfn.RequestCreate, map[string]any{"clientId": 7.0}),
+		"not a time":    event(cfn.RequestCreate, pump, contract.SuppressionUntil, "tomorrow"),
 	} {
 		f := &fakeIoT{}
 		id, _, err := handle(f, e)
 		if err == nil || !strings.Contains(err.Error(), "property ") || id == "" {
-			t.Errorf("%s: %q, %v", name, id, err)
+			t.Errorf("%s: physical ID %q, error %v; want an error that names the property", name, id, err)
 		}
 		e.RequestType, e.PhysicalResourceID = cfn.RequestDelete, id
 		if again, _, err := handle(f, e); err != nil || again != id || len(f.calls) > 0 {
-			t.Errorf("%s: deletion %q, %v, calls %v", name, again, err, f.calls)
+			t.Errorf("%s: deletion: physical ID %q, error %v, calls %v; want none", name, again, err, f.calls)
 		}
 	}
 }
@@ -232,19 +232,19 @@ func TestFailuresAreRetriedUntilTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeIoT{errs: []error{&types.InvalidRequestException{}, &types.ThrottlingException{}}}
 		if _, _, err := handle(f, event(cfn.RequestCreate, pump)); err != nil || len(f.have) != 1 {
-			t.Errorf("%v, %d suppressions", err, len(f.have))
+			t.Errorf("after two failures: error %v, %d suppressions; want one", err, len(f.have))
 		}
 		f = &fakeIoT{errs: make([]error, 1000)}
 		for i := range f.errs {
 			f.errs[i] = errors.New("out of order")
 		}
-		if _, _, err := handle(&fakeIoT{errs: f.errs}, event(cfn.RequestDelete, pump)); err == nil {
+		if _, _, err := handle(f, event(cfn.RequestDelete, pump)); err == nil {
 			t.Error("a deletion that failed is reported as done")
 		}
 	})
 }
 
-// Any order of requests of this stack and of somebody else changes only what each owns.
+// In any order of requests, this stack changes no suppression that somebody else made.
 func TestSuppressionsOfOthersAreNeverChanged(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := &fakeIoT{have: map[string]iot.DescribeAuditSuppressionOutput{}}
@@ -261,7 +261,7 @@ func TestSuppressionsOfOthersAreNeverChanged(t *testing.T) {
 				kind := rapid.SampledFrom([]cfn.RequestType{cfn.RequestCreate, cfn.RequestUpdate, cfn.RequestDelete}).Draw(t, "request")
 				_, _, err := handle(f, event(kind, map[string]any{"clientId": client}))
 				if conflict := theirs[id] != "" && kind != cfn.RequestDelete; (err != nil) != conflict {
-					t.Fatalf("%s of %s: error %v", kind, client, err)
+					t.Fatalf("%s of %s: error %v, conflict %v", kind, client, err, conflict)
 				}
 			}
 			for id := range theirs {

@@ -36,7 +36,7 @@ const (
 	ours   = "arn:aws:securityhub:us-east-1:123456789012:product/123456789012/default"
 )
 
-// message is an event of Security Hub at a minute.
+// message returns an event of Security Hub about a finding, at a minute after ten.
 func message(id, product, findingID, violation, state string, minute int) events.SQSMessage {
 	at := fmt.Sprintf("2026-12-01T10:%02d:00Z", minute)
 	finding := map[string]any{
@@ -76,7 +76,7 @@ func TestStatesOfAlarmsAreCopied(t *testing.T) {
 		message("7", "arn:aws:securityhub:us-east-1::product/aws/guardduty", "v7", "v7", "FALSE_POSITIVE", 1),
 		message("8", native, "v8", "v8", "UNHEARD_OF", 1))
 	if want := map[string]string{"v1": "FALSE_POSITIVE", "v2": "BENIGN_POSITIVE", "v3": "TRUE_POSITIVE"}; !maps.Equal(f.states, want) || failed != nil {
-		t.Errorf("copied %v, failed %v", f.states, failed)
+		t.Errorf("copied %v, failed %v; want %v and no failure", f.states, failed, want)
 	}
 }
 
@@ -86,7 +86,7 @@ func TestTheLatestStateOfABatchWins(t *testing.T) {
 	for _, batch := range [][]events.SQSMessage{{first, last}, {last, first}, {last, first, last}} {
 		f := &fakeIoT{}
 		if handle(t, f, batch...); f.states["v"] != "FALSE_POSITIVE" {
-			t.Errorf("copied %v", f.states)
+			t.Errorf("copied %v, want FALSE_POSITIVE", f.states)
 		}
 	}
 }
