@@ -30,26 +30,26 @@ func TestEnvironment(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	on := func(environ ...string) error {
+	create := func(environ ...string) error {
 		_, err := New(Clients{}, host.Host{Environ: append(environ, "LAMBDA_TASK_ROOT="+dir), Now: time.Now, Metrics: io.Discard, Log: io.Discard})
 		return err
 	}
 	good := []string{contract.EnvStateTable + "=t", contract.EnvIngestQueueURL + "=q"}
-	if err := on(good...); err == nil || !strings.Contains(err.Error(), rules.File) {
-		t.Errorf("without rules: %v", err)
+	if err := create(good...); err == nil || !strings.Contains(err.Error(), rules.File) {
+		t.Errorf("without rules: error %v, want one that names %s", err, rules.File)
 	}
 	write(rules.Config{Rules: compiled})
-	if err := on(good...); err != nil {
+	if err := create(good...); err != nil {
 		t.Error(err)
 	}
-	err = on(contract.EnvLogLevel + "=LOUD")
+	err = create(contract.EnvLogLevel + "=LOUD")
 	for _, want := range []string{contract.EnvStateTable, contract.EnvIngestQueueURL, "LOUD"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s is not in %v", want, err)
+			t.Errorf("error %v does not name %s", err, want)
 		}
 	}
 	write(rules.Config{Rules: compiled, ClientPattern: "("})
-	if err := on(good...); err == nil || !strings.Contains(err.Error(), "clientPattern") {
-		t.Errorf("wrong pattern: %v", err)
+	if err := create(good...); err == nil || !strings.Contains(err.Error(), "clientPattern") {
+		t.Errorf("wrong pattern: error %v, want one that names clientPattern", err)
 	}
 }

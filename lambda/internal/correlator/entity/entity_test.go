@@ -21,7 +21,8 @@ import (
 
 var home = Home{"aws", "123456789012", "us-east-1"}
 
-// fake is a registry in which each thing of names exists, and has the certificate of its policy.
+// fake is a registry in which the things of names exist. All have the same certificate, with policy
+// attached.
 type fake struct {
 	API
 	names    []string
@@ -78,7 +79,7 @@ func resolver(t *testing.T, f *fake) *Resolver {
 	return r
 }
 
-func TestOneCertificateOfManyThingsIsBounded(t *testing.T) {
+func TestDevicesOfOneCertificateAreBounded(t *testing.T) {
 	r := resolver(t, &fake{attached: 11})
 	e := findingevent.Event{
 		Account: home.Account, Region: home.Region, ProductARN: "arn:aws:securityhub:us-east-1::product/aws/iot-device-defender-audit",
@@ -86,7 +87,7 @@ func TestOneCertificateOfManyThingsIsBounded(t *testing.T) {
 	}
 	all, more, err := r.Devices(context.Background(), home, e, time.Now())
 	if len(all) != MaxDevices || !more || err != nil || all[0].Name != "thing-00" {
-		t.Errorf("got %v, %t, %v", all, more, err)
+		t.Errorf("got %v, more %t, error %v; want the first %d and more", all, more, err, MaxDevices)
 	}
 }
 
@@ -102,16 +103,16 @@ func TestFurtherConnectionInAnAuditCountsForItsThing(t *testing.T) {
 	for client, want := range map[string]string{"pump-7#2": "thing pump-7", "pump-8#2": "client pump-8#2", "pump-7": "thing pump-7"} {
 		all, _, err := r.Devices(context.Background(), home, audit(client), time.Now())
 		if err != nil || len(all) != 1 || fmt.Sprint(all[0].Kind, " ", all[0].Name) != want {
-			t.Errorf("%s: got %v, %v", client, all, err)
+			t.Errorf("client ID %s: got %v, error %v; want %s", client, all, err, want)
 		}
 	}
 	f.fails = errors.New("throttled")
 	if _, _, err := resolver(t, f).Devices(context.Background(), home, audit("pump-7"), time.Now()); !errors.Is(err, f.fails) {
-		t.Errorf("got %v", err)
+		t.Errorf("throttled: error %v, want %v", err, f.fails)
 	}
 }
 
-func TestAnswersOfTheRegistryAge(t *testing.T) {
+func TestAnswersOfTheRegistryExpire(t *testing.T) {
 	f := &fake{names: []string{"pump-7"}}
 	r := resolver(t, f)
 	now := time.Now()
@@ -125,7 +126,7 @@ func TestAnswersOfTheRegistryAge(t *testing.T) {
 	}
 }
 
-func TestUsesOfADevice(t *testing.T) {
+func TestResourcesThatADeviceUses(t *testing.T) {
 	f := &fake{names: []string{"pump-7"}, policy: `{"Statement":[
 		{"Effect":"Allow","Action":["iot:Connect","iot:assumeRoleWithCertificate"],"Resource":["arn:aws:iot:us-east-1:123456789012:rolealias/camera","arn:aws:iot:us-east-1:123456789012:rolealias/gone"]},
 		{"Effect":"Deny","Action":"iot:AssumeRoleWithCertificate","Resource":"arn:aws:iot:us-east-1:123456789012:rolealias/denied"},
@@ -134,7 +135,7 @@ func TestUsesOfADevice(t *testing.T) {
 	device := incident.Entity{Account: home.Account, Region: home.Region, Kind: correlation.Thing, Name: "pump-7"}
 	uses, err := r.Uses(context.Background(), home, device, time.Now())
 	if want := "[policy/fleet rolealias/camera role/arn:aws:iam::123456789012:role/camera rolealias/gone]"; err != nil || fmt.Sprint(uses) != want {
-		t.Errorf("got %v, %v", uses, err)
+		t.Errorf("uses %v, error %v; want %s", uses, err, want)
 	}
 	aliases, err := r.Aliases(context.Background(), home, device, uses, time.Now())
 	var ids []string
@@ -142,15 +143,15 @@ func TestUsesOfADevice(t *testing.T) {
 		ids = append(ids, a.Type+" "+a.ID)
 	}
 	if want := "AwsIotRegisteredThing pump-7, Other client of pump-7, Other c1, AwsIotPolicy fleet, Other arn:aws:iot:us-east-1:123456789012:rolealias/camera, AwsIamRole arn:aws:iam::123456789012:role/camera, Other arn:aws:iot:us-east-1:123456789012:rolealias/gone"; err != nil || strings.Join(ids, ", ") != want {
-		t.Errorf("got %v, %v", ids, err)
+		t.Errorf("aliases %v, error %v; want %s", ids, err, want)
 	}
 	device.Account = "111122223333"
 	if uses, err := r.Uses(context.Background(), home, device, time.Now()); err != nil || len(uses) != 0 {
-		t.Errorf("of another account: %v, %v", uses, err)
+		t.Errorf("device of another account: uses %v, error %v; want none", uses, err)
 	}
 }
 
-// A finding names the shared resources as a device's uses are named.
+// Shared names resources as Uses does.
 func TestSharedResourcesOfAFinding(t *testing.T) {
 	ours := "arn:aws:securityhub:us-east-1:123456789012:product/123456789012/default"
 	for name, c := range map[string]struct {
@@ -164,11 +165,11 @@ func TestSharedResourcesOfAFinding(t *testing.T) {
 	} {
 		c.event.Account, c.event.Region = home.Account, home.Region
 		if got := Shared(home, c.event); fmt.Sprint(got) != c.want {
-			t.Errorf("%s: got %v", name, got)
+			t.Errorf("%s: got %v, want %s", name, got, c.want)
 		}
 		c.event.Account = "111122223333"
 		if got := Shared(home, c.event); len(got) != 0 {
-			t.Errorf("%s of another account: got %v", name, got)
+			t.Errorf("%s of another account: got %v, want none", name, got)
 		}
 	}
 }
@@ -178,7 +179,7 @@ func TestNamesOfAResource(t *testing.T) {
 		"i-0abc": "[i-0abc]", "arn:aws:ec2:r:1:instance/i-0abc": "[arn:aws:ec2:r:1:instance/i-0abc i-0abc]", "arn:aws:sns:r:1:topic": "[arn:aws:sns:r:1:topic topic]",
 	} {
 		if got := fmt.Sprint(Names(id)); got != want {
-			t.Errorf("%s: got %s", id, got)
+			t.Errorf("%s: got %s, want %s", id, got, want)
 		}
 	}
 }

@@ -13,13 +13,13 @@ import (
 	rules "github.com/defenderhub/defenderhub/internal/correlation"
 )
 
-// anything matches every finding of MEDIUM severity or higher.
+// anything returns a rule that matches every finding of MEDIUM severity or higher.
 func anything() correlation.Rule {
 	return correlation.Rule{Name: "any", Stages: []correlation.Stage{{Name: "any", Match: []correlation.Matcher{{Severity: defender.Medium}}}}}
 }
 
-// The device comes from resources and product fields, and from the registry; titles and texts of
-// devices name nothing.
+// The device of a finding is read from its resources and product fields, and from the registry, never
+// from a title or from a text that a device chose.
 func TestDeviceOfAFinding(t *testing.T) {
 	certificate := strings.Repeat("ab", 32)
 	shared := strings.Repeat("cd", 32)
@@ -51,7 +51,7 @@ func TestDeviceOfAFinding(t *testing.T) {
 		{"certificate of two things", native(detail(shared, map[string]any{"DeviceCertificateId": shared}), nil), "any/meter-2 HIGH 1, any/pump-7 HIGH 1"},
 		{"client that is no thing", deviceEvent("sensor-9", "tamper"), "any/sensor-9 HIGH 1"},
 		{"instance of a thing", guardDuty("i-0abc"), "any/gateway-1 HIGH 1"},
-		{"instance of nobody", guardDuty("i-0def"), ""},
+		{"instance of no thing", guardDuty("i-0def"), ""},
 		{"policy", broadPolicy("broad"), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -59,7 +59,7 @@ func TestDeviceOfAFinding(t *testing.T) {
 			r.must(c.of.at(start, "o").event())
 			r.want(c.want)
 			if n := r.counted("Unattributed"); (n == 1) != (c.want == "") {
-				t.Errorf("%d findings are of nobody", n)
+				t.Errorf("%d findings without a device were counted", n)
 			}
 		})
 	}
@@ -76,7 +76,7 @@ func TestAliasesOfADevice(t *testing.T) {
 		t.Errorf("resources %s, want %s", got, want)
 	}
 	if n := r.iot.calls["DescribeThing"]; n != 1 {
-		t.Errorf("the thing was looked up %d times", n)
+		t.Errorf("the thing was looked up %d times, want once", n)
 	}
 }
 
@@ -88,13 +88,13 @@ func TestFindingWithoutARuleWritesNothing(t *testing.T) {
 	composite := finding{product: ours, id: "defenderhub/correlation/us-east-1/stolen-identity/pump-7", generator: "defenderhub/correlation/stolen-identity", severity: "CRITICAL", resources: []map[string]any{thing("pump-7")}}
 	r.must(low.event(), guardDuty("i-0abc").at(start, "o").event(), composite.at(start, "o").event())
 	if r.table.writes != 0 || len(r.table.calls) != 0 || len(r.iot.calls) != 0 {
-		t.Errorf("calls %v %v", r.table.calls, r.iot.calls)
+		t.Errorf("calls of the table %v and of AWS IoT %v, want none", r.table.calls, r.iot.calls)
 	}
 	// The same finding with another severity may have an older version that matches.
 	low.created = start.Add(-time.Hour)
 	r.must(low.event())
 	if r.table.writes != 1 {
-		t.Errorf("%d writes", r.table.writes)
+		t.Errorf("%d writes, want 1", r.table.writes)
 	}
 	older := deviceEvent("pump-7", "tamper").at(start.Add(-time.Minute), "o")
 	r.must(older.event())
@@ -110,7 +110,7 @@ func TestCompositeFindingsAreNeverParts(t *testing.T) {
 		r.must(c.at(start.Add(time.Duration(i)*time.Second), "o").event())
 	}
 	if n := r.queue.count(); n != 1 {
-		t.Errorf("%d messages", n)
+		t.Errorf("%d messages, want one", n)
 	}
 }
 
@@ -124,14 +124,14 @@ func TestFindingsOfOtherAccountsAndRegions(t *testing.T) {
 	r := newRig(t, correlation.StolenIdentity())
 	r.must(foreign.event(), client.event(), elsewhere.event())
 	if r.want(""); r.table.writes != 0 {
-		t.Errorf("%d writes for findings of others", r.table.writes)
+		t.Errorf("%d writes for findings of other accounts and Regions, want none", r.table.writes)
 	}
 	r.config.Elsewhere = true
 	r.deploy()
 	r.must(foreign.event(), client.event(), elsewhere.event())
 	r.want("stolen-identity/pump-7/111122223333/us-east-1 CRITICAL 2")
 	if len(r.iot.calls) != 0 {
-		t.Errorf("the registry was asked %v", r.iot.calls)
+		t.Errorf("calls of the registry %v, want none", r.iot.calls)
 	}
 	r.must(duplicate("pump-7").at(start, "o").event())
 	r.want("stolen-identity/pump-7/111122223333/us-east-1 CRITICAL 2")
@@ -157,8 +157,8 @@ func TestRuleAboutAResource(t *testing.T) {
 	r.want("backdoor/resource/arn:aws:ec2:us-east-1:123456789012:instance%2Fi-0def CRITICAL 4")
 }
 
-// After a deployment with other rules, composite findings of the old ones are not sent any more. A
-// changed rule and one that returns begin anew, with the next events of their parts.
+// After a deployment with other rules, composite findings of the old rules are no longer sent. A
+// changed rule, and one that is deployed again, start over with the next events of their parts.
 func TestChangedRules(t *testing.T) {
 	r := newRig(t, correlation.StolenIdentity())
 	r.must(stolen()...)
@@ -188,16 +188,16 @@ func TestChangedRules(t *testing.T) {
 	r.deploy()
 	again(2)
 	if c := r.composites()["stolen-identity/pump-7"]; c.Digest != old.Rules[0].Digest() || c.Parts != 2 {
-		t.Errorf("composite finding of the rule that returned %+v", c)
+		t.Errorf("composite finding of the rule that is deployed again: %+v", c)
 	}
 }
 
-// A rule is removed, and returns before the forwarder has archived its composite findings. Those
-// whose parts ended meanwhile end, too.
+// A rule is removed, and deployed again before the forwarder has archived its composite findings.
+// Those whose parts ended meanwhile end too.
 func TestRuleReturnsAfterItsPartsEnded(t *testing.T) {
 	campaign := correlation.Campaign(correlation.Spread{Devices: 2})
 	for _, rule := range []correlation.Rule{anything(), campaign} {
-		for _, visited := range []bool{false, true} { // by the schedule, while the rule is not deployed
+		for _, scheduled := range []bool{false, true} { // the schedule runs while the rule is not deployed
 			r := newRig(t, rule)
 			events := func(minutes int, letter string) {
 				at := start.Add(time.Duration(minutes) * time.Minute)
@@ -217,7 +217,7 @@ func TestRuleReturnsAfterItsPartsEnded(t *testing.T) {
 			}
 			r.config.Rules = compiled
 			r.deploy()
-			if visited {
+			if scheduled {
 				r.now = start.Add(90 * time.Minute)
 				if err := r.due(); err != nil {
 					t.Fatal(err)
@@ -234,14 +234,14 @@ func TestRuleReturnsAfterItsPartsEnded(t *testing.T) {
 			}
 			for id, c := range r.composites() {
 				if c.Rule == rule.Name && c.State == asff.Active {
-					t.Errorf("%s is active (visited %v)", id, visited)
+					t.Errorf("%s is active, the schedule ran meanwhile: %v", id, scheduled)
 				}
 			}
 		}
 	}
 }
 
-// A rule does not return: its composite finding is forgotten after some days, and not sent.
+// The composite finding of a removed rule is not sent, and its state is deleted after some days.
 func TestRemovedRuleIsForgotten(t *testing.T) {
 	r := newRig(t, anything())
 	r.must(behavior("pump-7", "m").at(start, "o").event())
@@ -260,7 +260,7 @@ func TestRemovedRuleIsForgotten(t *testing.T) {
 	writes := r.table.writes
 	r.now = r.now.Add(time.Hour)
 	if err := r.due(); err != nil || r.table.writes != writes {
-		t.Errorf("the schedule still writes its state: %v", err)
+		t.Errorf("after four days: %d writes, error %v; want none", r.table.writes-writes, err)
 	}
 }
 
@@ -277,12 +277,12 @@ func TestActiveFindingIsSentDaily(t *testing.T) {
 		}
 	}
 	if n := r.queue.count(); n < 5 || n > 7 {
-		t.Errorf("%d messages in five days", n)
+		t.Errorf("%d messages in five days, want 5 to 7", n)
 	}
 	r.want("stolen-identity/pump-7 CRITICAL 2")
 }
 
-// A part with a higher severity raises the composite finding's, which does not fall with it.
+// A part raises the severity of the composite finding, which does not fall when that part ends.
 func TestSeverityRisesWithItsParts(t *testing.T) {
 	r := newRig(t, anything())
 	alarm := func(kind, severity string, seconds int, letter string) string {
@@ -307,7 +307,7 @@ func TestUnreadableEventsAreRetried(t *testing.T) {
 	good := behavior("pump-7", "m").at(start, "o").event()
 	again := r.handle("{", good, strings.Replace(good, "Imported", "Custom Action", 1))
 	if fmt.Sprint(again) != "[0 2]" || r.counted("Unreadable") != 2 {
-		t.Errorf("events %v are retried", again)
+		t.Errorf("events %v are retried, want [0 2]", again)
 	}
 	r.want("any/pump-7 HIGH 1")
 	for _, event := range []string{`{}`, `[]`, `{"defenderhub":"correlate"}`, `{"defenderhub":"close","at":"2026-11-30T00:00:00Z"}`} {
@@ -328,7 +328,7 @@ func FuzzEvent(f *testing.F) {
 		first := r.handle(body)
 		active := r.active()
 		if second := r.handle(body); fmt.Sprint(first) != fmt.Sprint(second) || r.active() != active {
-			t.Errorf("delivered again: %v, %s; before: %v, %s", second, r.active(), first, active)
+			t.Errorf("second delivery: %v are retried, active %s; first: %v, %s", second, r.active(), first, active)
 		}
 		if err := r.due(); err != nil {
 			t.Error(err)

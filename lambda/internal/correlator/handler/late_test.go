@@ -7,7 +7,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender/correlation"
 )
 
-// An analyst's change keeps UpdatedAt. What was suppressed later counted until then.
+// An analyst's change keeps UpdatedAt. A finding counts until the time at which it was suppressed.
 func TestAnalystsChangeBeginsWhenItWasMade(t *testing.T) {
 	r := newRig(t, correlation.StolenIdentity())
 	r.must(duplicate("pump-7").at(start, "o").event())
@@ -68,7 +68,8 @@ func TestCampaignEndsInTheNextPeriod(t *testing.T) {
 	r.want("")
 }
 
-// An old event shows that a campaign's only device was well in between: alone it is no campaign.
+// A late event shows that the last alarm of a campaign had ended in between. The campaign ended then,
+// and the next alarm of one device is no campaign.
 func TestLateEventEndsACampaign(t *testing.T) {
 	r := newRig(t, correlation.Campaign(correlation.Spread{Devices: 2}))
 	alarm := func(device string, minute int, letter string) string {
@@ -82,8 +83,8 @@ func TestLateEventEndsACampaign(t *testing.T) {
 	r.want("")
 }
 
-// A message that the queue delivers late is older than the parts that arrived before it. It opens a
-// campaign all the same, also if they belong to a later period.
+// A message is delivered late, and is older than the parts that arrived before it. It opens a campaign
+// with them, even if they belong to a later period.
 func TestDelayedMessageOpensACampaign(t *testing.T) {
 	for _, first := range []int{0, 50} {
 		r := newRig(t, correlation.Campaign(correlation.Spread{Devices: 3}))
@@ -134,7 +135,7 @@ func TestLongIncidents(t *testing.T) {
 		stays    finding
 		every    time.Duration
 		want     string
-		reads    int // most calls of the table per round
+		calls    int // the most calls of the table per round
 		duration time.Duration
 	}{
 		{"a device", correlation.StolenIdentity(), []finding{duplicate("pump-7")}, behavior("pump-7", "aws:source-ip-address"), 12 * time.Hour, "stolen-identity/pump-7 CRITICAL 1", 30, 40 * 24 * time.Hour},
@@ -157,8 +158,8 @@ func TestLongIncidents(t *testing.T) {
 				if err := r.due(); err != nil {
 					t.Fatal(err)
 				}
-				if n := r.table.calls["GetItem"] + r.table.calls["PutItem"] + r.table.calls["Query"]; n > c.reads {
-					t.Fatalf("%d calls of the table", n)
+				if n := r.table.calls["GetItem"] + r.table.calls["PutItem"] + r.table.calls["Query"]; n > c.calls {
+					t.Fatalf("%d calls of the table in one round, want at most %d", n, c.calls)
 				}
 			}
 			r.want(c.want)
@@ -169,8 +170,8 @@ func TestLongIncidents(t *testing.T) {
 	}
 }
 
-// The devices that made a campaign were seen in the period before the one in which it began. It stays
-// active with its last device after that period is no longer read.
+// A campaign begins with devices that alarmed in the period before. It stays active with its last
+// device when that period is no longer read.
 func TestCampaignBeganWithPartsOfAnEarlierPeriod(t *testing.T) {
 	r := newRig(t, correlation.Campaign(correlation.Spread{Devices: 3}))
 	alarm := func(device, letter string) string {

@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 )
 
-// eventful are rules whose findings are few and mixed.
+// eventful returns rules that the findings of drawEvents can match.
 func eventful() []correlation.Rule {
 	campaign := correlation.Campaign(correlation.Spread{Devices: 2})
 	campaign.Window = 12 * time.Hour
@@ -80,7 +80,7 @@ func outcome(t *rapid.T, events []finding, end time.Time, faults bool) string {
 			r.table.step = nil
 		}
 		if round == 300 {
-			t.Fatalf("events are retried forever: %s", r.logs.String()[max(0, r.logs.Len()-500):])
+			t.Fatalf("events are still retried in round 300: %s", r.logs.String()[max(0, r.logs.Len()-500):])
 		}
 		n := min(len(waiting), rapid.IntRange(1, 5).Draw(t, "batch"))
 		var again []string
@@ -94,9 +94,9 @@ func outcome(t *rapid.T, events []finding, end time.Time, faults bool) string {
 	return r.active()
 }
 
-// In any order, with repetition, and with failures between any two steps, the same composite
+// In any order, with duplicates, and with failures between any two steps, the same composite
 // findings are active, with the same parts and severities.
-func TestAnyOrderAndFailuresLeadToTheSame(t *testing.T) {
+func TestOrderAndFailuresDoNotChangeTheOutcome(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		events := drawEvents(t)
 		end := events[len(events)-1].updated.Add(time.Duration(rapid.IntRange(1, 2000).Draw(t, "later")) * time.Minute)
@@ -108,9 +108,9 @@ func TestAnyOrderAndFailuresLeadToTheSame(t *testing.T) {
 	})
 }
 
-// The events arrive one by one in the order of their times, while time passes. In the end the same
-// is active as if all had arrived at the end.
-func TestTimePassingLeadsToTheSame(t *testing.T) {
+// The events arrive one by one in the order of their times, while time passes. The outcome is as if
+// all had arrived at the end.
+func TestPassingTimeDoesNotChangeTheOutcome(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		events := drawEvents(t)
 		end := events[len(events)-1].updated.Add(time.Duration(rapid.IntRange(1, 2000).Draw(t, "later")) * time.Minute)
@@ -148,11 +148,11 @@ func TestFloodOfOneDevice(t *testing.T) {
 	}
 	r.want("stolen-identity/pump-7 CRITICAL 2")
 	if r.table.writes > 20 || r.queue.count() != 1 {
-		t.Errorf("%d writes and %d messages for 1001 events in 11 batches", r.table.writes, r.queue.count())
+		t.Errorf("%d writes and %d messages for 1001 events in 11 batches, want at most 20 and 1", r.table.writes, r.queue.count())
 	}
 	for _, it := range r.table.Items("state") {
 		if n := len(attribute.TextOf(it, "doc")); n > 20_000 {
-			t.Errorf("%s has %d bytes", attribute.TextOf(it, contract.StatePartitionKey), n)
+			t.Errorf("item %s has %d bytes, want at most 20,000", attribute.TextOf(it, contract.StatePartitionKey), n)
 		}
 	}
 }
@@ -170,7 +170,7 @@ func TestFindingsBeyondTheLimitAreLeftOut(t *testing.T) {
 	}
 	r.want("many/pump-7 HIGH 200")
 	if c := r.composites()["many/pump-7"]; !c.AtLeast || len(c.Related) != 10 || len(c.Resources) > 32 || r.counted("Truncated") == 0 {
-		t.Errorf("composite finding %+v", c)
+		t.Errorf("composite finding %+v, %d counted as truncated", c, r.counted("Truncated"))
 	}
 }
 
@@ -214,7 +214,7 @@ func TestCampaignWritesOncePerDevice(t *testing.T) {
 		r.must(events...)
 	}
 	if r.table.writes > devices+1 {
-		t.Errorf("%d writes for %d devices", r.table.writes, devices)
+		t.Errorf("%d writes for %d devices, want at most %d", r.table.writes, devices, devices+1)
 	}
 	for key, n := range written {
 		if strings.HasSuffix(key, "aws:all-bytes-out") && n > 1 || n > devices/2 {
@@ -228,9 +228,9 @@ func TestCampaignWritesOncePerDevice(t *testing.T) {
 	r.settle()
 	r.want("campaign/campaign/behavior b-aws:all-bytes-out HIGH 400")
 	if c := r.composites()["campaign/campaign/behavior b-aws:all-bytes-out"]; len(c.Related) != 10 || len(c.Resources) != 32 {
-		t.Errorf("%d related findings and %d resources", len(c.Related), len(c.Resources))
+		t.Errorf("%d related findings and %d resources, want 10 and 32", len(c.Related), len(c.Resources))
 	}
-	// All over.
+	// All alarms end.
 	r.now = r.now.Add(time.Minute)
 	for batch := range devices / 10 {
 		var events []string

@@ -49,13 +49,13 @@ type rig struct {
 	metrics bytes.Buffer
 	logs    bytes.Buffer
 	now     time.Time
-	// delay is how long messages wait in the queue.
+	// delay is how long each message waits in the queue.
 	delay   time.Duration
 	sent    int
 	handler *handler.Handler
 }
 
-// newRig deploys these rules. The things pump-7 and gateway-1 exist, and cert-... are certificates.
+// newRig deploys these rules, with the things of newRegistry.
 func newRig(t tester, all ...correlation.Rule) *rig {
 	t.Helper()
 	compiled, err := rules.Compile(all, 0)
@@ -131,7 +131,7 @@ func (r *rig) due() error {
 	return err
 }
 
-// composites returns what the forwarder imports: the newest revision of each finding.
+// composites returns the newest revision of each finding, which the forwarder imports.
 func (r *rig) composites() map[string]rules.Composite {
 	r.queue.mu.Lock()
 	defer r.queue.mu.Unlock()
@@ -147,7 +147,7 @@ func (r *rig) composites() map[string]rules.Composite {
 	return all
 }
 
-// active describes the active composite findings.
+// active lists the active composite findings: the ID, the severity and the number of parts of each.
 func (r *rig) active() string {
 	all := r.composites()
 	var lines []string
@@ -162,7 +162,7 @@ func (r *rig) active() string {
 func (r *rig) want(active string) {
 	r.t.Helper()
 	if got := r.active(); got != active {
-		r.t.Errorf("active are %q, want %q", got, active)
+		r.t.Errorf("active composite findings %q, want %q", got, active)
 	}
 }
 
@@ -180,7 +180,7 @@ func (r *rig) counted(metric string) int {
 	return total
 }
 
-// finding is a finding as an event shows it.
+// finding has the fields of a finding in an event.
 type finding struct {
 	product, id, generator   string
 	account, region          string
@@ -193,7 +193,7 @@ type finding struct {
 	resources                []map[string]any
 }
 
-// event writes the event of a finding, in the order of its fields' defaults.
+// event returns the event of a finding, with defaults for the fields that are not set.
 func (f finding) event() string {
 	if f.updated.IsZero() {
 		f.updated = start
@@ -231,8 +231,8 @@ func (f finding) event() string {
 	return string(text)
 }
 
-// at returns the finding at a time, with a letter's state: o open, x archived, s suppressed,
-// r resolved.
+// at returns the finding at a time, in the state that a letter names: o open, x archived,
+// s suppressed, r resolved.
 func (f finding) at(t time.Time, letter string) finding {
 	f.updated, f.sentAt, f.processed = t, t, t
 	f.record, f.flow = "ACTIVE", "NEW"
@@ -251,12 +251,12 @@ const products = "arn:aws:securityhub:us-east-1:"
 
 var ours = asff.DefaultProductARN("aws", region, account)
 
-// thing is the resource of a registered thing.
+// thing returns the resource of a registered thing.
 func thing(name string) map[string]any {
 	return map[string]any{"Type": "AwsIotRegisteredThing", "Id": name, "Region": region, "Partition": "aws", "Details": map[string]any{"Other": map[string]any{"IsRegisteredThing": "true"}}}
 }
 
-// behavior is the alarm of a behavior with a metric, as the self-managed engine raises it.
+// behavior returns the finding of a behavior with a metric, as the self-managed engine raises it.
 func behavior(device, metric string) finding {
 	return finding{
 		product: ours, id: "defenderhub/behavior/us-east-1/plant/" + metric + "/" + device, generator: "defenderhub/behavior/plant", types: []string{"Unusual Behaviors"},
@@ -265,7 +265,7 @@ func behavior(device, metric string) finding {
 	}
 }
 
-// duplicate is a disconnect because another connection took the client ID.
+// duplicate returns the finding of a disconnect because another connection took the client ID.
 func duplicate(device string) finding {
 	return finding{
 		product: ours, id: "defenderhub/security-disconnect/us-east-1/" + device + "/DUPLICATE_CLIENTID", generator: "defenderhub/security-disconnect",
@@ -274,7 +274,7 @@ func duplicate(device string) finding {
 	}
 }
 
-// deviceEvent is a security event that a device reports.
+// deviceEvent returns the finding of a security event that a device reports.
 func deviceEvent(device, kind string) finding {
 	return finding{
 		product: ours, id: "defenderhub/device-event/us-east-1/" + device + "/" + kind, generator: "defenderhub/device-event",
@@ -282,7 +282,7 @@ func deviceEvent(device, kind string) finding {
 	}
 }
 
-// broadPolicy is the finding of Device Defender's own audit about a policy.
+// broadPolicy returns Device Defender's own audit finding about a policy.
 func broadPolicy(policy string) finding {
 	return finding{
 		product: products + ":product/aws/iot-device-defender-audit", id: account + "/IOT_POLICY/" + policy + "/1/IOT_POLICY_OVERLY_PERMISSIVE_CHECK/X", severity: "CRITICAL",
@@ -291,7 +291,7 @@ func broadPolicy(policy string) finding {
 	}
 }
 
-// guardDuty is a finding of Amazon GuardDuty about an instance.
+// guardDuty returns a finding of Amazon GuardDuty about an instance.
 func guardDuty(instance string) finding {
 	return finding{
 		product: products + ":product/aws/guardduty", id: "arn:aws:guardduty:us-east-1:123456789012:detector/d/finding/" + instance, types: []string{"TTPs/Command and Control/Backdoor:EC2-C&CActivity.B"},
@@ -307,7 +307,7 @@ type queue struct {
 	broken bool
 }
 
-var errBroken = errors.New("the service is gone")
+var errBroken = errors.New("the service is unavailable")
 
 func (q *queue) SendMessage(_ context.Context, in *sqs.SendMessageInput, _ ...func(*sqs.Options)) (*sqs.SendMessageOutput, error) {
 	q.mu.Lock()

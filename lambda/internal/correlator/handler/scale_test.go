@@ -1,7 +1,7 @@
 //go:build !race
 
-// The race detector takes a minute for so many events. It runs with the other floods, which go
-// through the same code.
+// The race detector takes a minute for so many events. It runs with the tests of other floods, which
+// run the same code.
 
 package handler_test
 
@@ -17,7 +17,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 )
 
-// The longest histories of the most findings with long details fit into an item of the table.
+// The most findings of a device, with the longest histories and long details, fit into an item.
 func TestFloodFitsIntoAnItem(t *testing.T) {
 	r := newRig(t, correlation.StolenIdentity(), correlation.TwoProducts())
 	r.must(stolen()...)
@@ -43,7 +43,7 @@ func TestFloodFitsIntoAnItem(t *testing.T) {
 	r.want("stolen-identity/pump-7 CRITICAL 2")
 	for _, it := range r.table.Items("state") {
 		if n := len(attribute.TextOf(it, "doc")); n > 390<<10 {
-			t.Errorf("%s has %d bytes", attribute.TextOf(it, contract.StatePartitionKey), n)
+			t.Errorf("item %s has %d bytes, want at most 390 KiB", attribute.TextOf(it, contract.StatePartitionKey), n)
 		}
 	}
 	r.must(duplicate("pump-7").at(r.now, "x").event(), behavior("pump-7", "aws:source-ip-address").at(r.now, "x").event())

@@ -42,7 +42,7 @@ func newTable(t tester) *table {
 	return &table{Service: s, t: t, calls: map[string]int{}}
 }
 
-// call makes a call between two steps, and counts it.
+// call runs step before and after a call, and counts the call.
 func call[Out any](ctx context.Context, f *table, operation, key string, effect func() (Out, error)) (out Out, err error) {
 	if err := ctx.Err(); err != nil {
 		return out, err
@@ -67,7 +67,7 @@ func call[Out any](ctx context.Context, f *table, operation, key string, effect 
 
 func (f *table) GetItem(ctx context.Context, in *dynamodb.GetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
 	if !aws.ToBool(in.ConsistentRead) {
-		f.t.Errorf("a read that is not consistent: %v", in.Key)
+		f.t.Errorf("GetItem without ConsistentRead: %v", in.Key)
 	}
 	return call(ctx, f, "GetItem", attribute.TextOf(in.Key, contract.StatePartitionKey), func() (*dynamodb.GetItemOutput, error) { return f.Service.GetItem(ctx, in) })
 }
@@ -78,7 +78,7 @@ func (f *table) PutItem(ctx context.Context, in *dynamodb.PutItemInput, _ ...fun
 
 func (f *table) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
 	if in.IndexName == nil && !aws.ToBool(in.ConsistentRead) {
-		f.t.Errorf("a query that is not consistent: %v", in.ExpressionAttributeValues)
+		f.t.Errorf("Query without ConsistentRead: %v", in.ExpressionAttributeValues)
 	}
 	return call(ctx, f, "Query", "#"+aws.ToString(in.IndexName), func() (*dynamodb.QueryOutput, error) { return f.Service.Query(ctx, in) })
 }

@@ -14,14 +14,14 @@ import (
 
 func severityOf(c rules.Composite) string { return defender.Severity(c.Severity).String() }
 
-// line is one finding, with a letter per hour: o open, x archived, s suppressed, r resolved.
+// line has the letters of one finding for at, one per step.
 type line struct {
 	of      finding
 	letters string
 }
 
-// TestBuiltInRules draws each built-in rule. The line want has the number of parts of the composite
-// finding in Security Hub after each hour, "." while it is not active.
+// TestBuiltInRules plays timelines for each built-in rule. Wanted is the number of parts of the
+// composite finding after each step, "." while it is not active.
 func TestBuiltInRules(t *testing.T) {
 	const address, refusals, telnet, bytesOut, silent, lost = "aws:source-ip-address", "aws:num-authorization-failures", "aws:listening-tcp-ports", "aws:all-bytes-out", "defenderhub:minutes-since-report", "aws:disconnect-duration"
 	for _, c := range []struct {
@@ -126,17 +126,17 @@ func TestBuiltInRules(t *testing.T) {
 				{behavior("gateway-1", telnet), "  . . o . . x ."},
 			},
 			"one service with two findings": {{behavior("gateway-1", bytesOut), "o . ."}, {audit("CONFLICTING_CLIENT_IDS_CHECK", "gateway-1"), "o . ."}},
-			"an instance of nobody":         {{behavior("gateway-1", bytesOut), "o . ."}, {guardDuty("i-0def"), "o . ."}},
-		}, map[string]string{"opens, grows, shrinks, ends, reopens": ". 2 3 2 1 . 2", "one service with two findings": ". . .", "an instance of nobody": ". . ."}},
+			"an instance of no thing":       {{behavior("gateway-1", bytesOut), "o . ."}, {guardDuty("i-0def"), "o . ."}},
+		}, map[string]string{"opens, grows, shrinks, ends, reopens": ". 2 3 2 1 . 2", "one service with two findings": ". . .", "an instance of no thing": ". . ."}},
 	} {
 		for name, lines := range c.timelines {
 			t.Run(c.rule.Name+"/"+name, func(t *testing.T) {
 				r := newRig(t, c.rule)
 				var got []string
-				for hour := range strings.Fields(c.want[name]) {
-					r.now = start.Add(time.Duration(hour) * step(c.rule))
+				for i := range strings.Fields(c.want[name]) {
+					r.now = start.Add(time.Duration(i) * step(c.rule))
 					for _, l := range lines {
-						if letter := strings.Fields(l.letters)[hour]; letter != "." {
+						if letter := strings.Fields(l.letters)[i]; letter != "." {
 							r.must(l.of.at(r.now, letter).event())
 						}
 					}
@@ -151,7 +151,7 @@ func TestBuiltInRules(t *testing.T) {
 					default:
 						got = append(got, fmt.Sprint(composite.Parts))
 						if severityOf(composite) != c.severity {
-							t.Errorf("hour %d: severity %s", hour, severityOf(composite))
+							t.Errorf("step %d: severity %s, want %s", i, severityOf(composite), c.severity)
 						}
 					}
 				}
@@ -159,14 +159,15 @@ func TestBuiltInRules(t *testing.T) {
 					t.Errorf("got  %s\nwant %s\n%s", text, c.want[name], &r.logs)
 				}
 				if n := len(r.composites()); n > 1 {
-					t.Errorf("%d composite findings", n)
+					t.Errorf("%d composite findings, want at most one", n)
 				}
 			})
 		}
 	}
 }
 
-// step is the time of a letter: an hour, but two minutes for a campaign, whose window is an hour.
+// step returns the time between two letters: an hour, but two minutes for a campaign, whose window is
+// an hour.
 func step(r correlation.Rule) time.Duration {
 	if r.Spread.Enabled() {
 		return 2 * time.Minute
@@ -174,7 +175,7 @@ func step(r correlation.Rule) time.Duration {
 	return time.Hour
 }
 
-// audit is a finding of an audit about a client ID.
+// audit returns an audit finding about a client ID.
 func audit(check, client string) finding {
 	return finding{
 		product: ours, id: "defenderhub/audit/us-east-1/CLIENT_ID/" + client + "/" + check, severity: "HIGH",
@@ -183,7 +184,7 @@ func audit(check, client string) finding {
 	}
 }
 
-// externalAccess is a finding of IAM Access Analyzer about a role.
+// externalAccess returns a finding of IAM Access Analyzer about a role.
 func externalAccess(role string) finding {
 	return finding{
 		product: products + ":product/aws/access-analyzer", id: "arn:aws:access-analyzer:us-east-1:123456789012:analyzer/a/finding/1", severity: "HIGH",
@@ -191,7 +192,8 @@ func externalAccess(role string) finding {
 	}
 }
 
-// The window passes by the schedule alone, and the finding reopens under the same ID.
+// Without events, the schedule ends the finding when its window has passed. The finding reopens under
+// the same ID.
 func TestWindowPassesWithoutEvents(t *testing.T) {
 	r := newRig(t, correlation.StolenIdentity())
 	r.must(duplicate("pump-7").at(start, "o").event())
@@ -213,7 +215,7 @@ func TestWindowPassesWithoutEvents(t *testing.T) {
 		}
 	}
 	if c := r.composites()["stolen-identity/pump-7"]; c.End != rules.WindowPassed {
-		t.Errorf("ended by %q", c.End)
+		t.Errorf("ended by %q, want %q", c.End, rules.WindowPassed)
 	}
 	r.must(behavior("pump-7", "aws:source-ip-address").at(r.now, "o").event(), duplicate("pump-7").at(r.now, "o").event())
 	r.want("stolen-identity/pump-7 CRITICAL 2")

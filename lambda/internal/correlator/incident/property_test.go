@@ -19,7 +19,8 @@ import (
 
 var start = time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
 
-// rule returns a rule of stages that a part names by index, with a window of 10 hours.
+// rule returns a rule with a number of stages and a window of 10 hours. A part names its stages by
+// index.
 func rule(stages int, change func(*correlation.Rule)) incident.Rule {
 	r := correlation.Rule{Name: "r", Title: "t", WindowSeconds: 36_000, Severity: correlation.Label(defender.Medium)}
 	for i := range stages {
@@ -31,7 +32,7 @@ func rule(stages int, change func(*correlation.Rule)) incident.Rule {
 	return incident.Rules([]correlation.Rule{r})[0]
 }
 
-// seen is a finding with one state, that many hours after the start.
+// seen returns a part with one state, some hours after start.
 func seen(r incident.Rule, id string, hours float64, s incident.State, severity defender.Severity, stages ...int) incident.Part {
 	t := start.Add(time.Duration(hours * float64(time.Hour)))
 	return incident.Part{
@@ -49,13 +50,13 @@ func observe(t interface{ Errorf(string, ...any) }, parts []incident.Part, all .
 			continue
 		}
 		if _, tied := parts[i].Observe(s); tied {
-			t.Errorf("a tie of %s", s.Key())
+			t.Errorf("two states of %s have the same order", s.Key())
 		}
 	}
 	return parts
 }
 
-// summary is the outcome without the order of arrival.
+// summary describes the outcome of parts.
 func summary(r incident.Rule, parts []incident.Part, at time.Time) string {
 	o := incident.Replay(r, parts, at)
 	var ids []string
@@ -65,8 +66,8 @@ func summary(r incident.Rule, parts []incident.Part, at time.Time) string {
 	return fmt.Sprint(o.Active, o.Began, o.Severity, o.End, o.Time, o.Next, ids)
 }
 
-// For events with distinct times, any order and repetition has the same outcome.
-func TestOrderAndRepetitionChangeNothing(t *testing.T) {
+// For events with distinct times, order and duplicates do not change the outcome.
+func TestOrderAndDuplicatesChangeNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := rule(rapid.IntRange(1, 3).Draw(t, "stages"), func(r *correlation.Rule) {
 			r.InOrder = rapid.Bool().Draw(t, "in order")
@@ -88,7 +89,7 @@ func TestOrderAndRepetitionChangeNothing(t *testing.T) {
 		want := summary(r, observe(t, nil, events...), at)
 		arrived := append(rapid.Permutation(events).Draw(t, "order"), rapid.SliceOf(rapid.SampledFrom(events)).Draw(t, "repeated")...)
 		parts := observe(t, nil, arrived...)
-		// Stored and read again, and listed in another order.
+		// The parts are stored and read again, in another order.
 		text, err := json.Marshal(parts)
 		if err != nil {
 			t.Fatal(err)
@@ -104,8 +105,7 @@ func TestOrderAndRepetitionChangeNothing(t *testing.T) {
 	})
 }
 
-// The severity of an active composite finding does not fall, and its revision of time never goes
-// back.
+// The severity of an active composite finding does not fall.
 func TestSeverityDoesNotFallWhileActive(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := rule(1, nil)
@@ -117,29 +117,29 @@ func TestSeverityDoesNotFallWhileActive(t *testing.T) {
 				rapid.SampledFrom([]defender.Severity{defender.Low, defender.High, defender.Critical}).Draw(t, "severity"), 0))
 			o := incident.Replay(r, parts, start.Add(time.Duration(hour)*time.Hour))
 			if o.Active && was.Active && o.Severity < was.Severity || o.Active && o.Severity < defender.Medium {
-				t.Fatalf("hour %d: %v after %v", hour, o.Severity, was.Severity)
+				t.Fatalf("hour %d: severity %v after %v, want none below MEDIUM or below the previous", hour, o.Severity, was.Severity)
 			}
 			was = o
 		}
 	})
 }
 
-// timeline draws one finding per line, an hour per letter: o is open, x ended, s suppressed. A
-// further line says how many parts the composite finding has, "." if it is not active.
+// TestTimelines plays one finding per line, with a letter per hour: o is open, O open nearly an hour
+// later, x ended, s suppressed. Wanted is the number of counted parts, "." if the rule is not active.
 func TestTimelines(t *testing.T) {
-	two := func(r *correlation.Rule) {}
+
 	for _, c := range []struct {
 		name   string
 		stages int
 		change func(*correlation.Rule)
-		lines  []string // one finding each, of the stage of its index; a letter may be followed by nothing
+		lines  []string // one finding each, of the stage with its index
 		want   string
 	}{
-		{"opens, shrinks, ends with its last part, reopens", 2, two, []string{
+		{"opens, shrinks, ends with its last part, reopens", 2, nil, []string{
 			"o . . . x . o . . . x",
 			". o . . . x . o . x .",
 		}, ". 2 2 2 1 . . 2 2 1 ."},
-		{"one stage is not enough", 2, two, []string{
+		{"one stage is not enough", 2, nil, []string{
 			"o o o o",
 			". . x .",
 		}, ". . . ."},
@@ -155,7 +155,7 @@ func TestTimelines(t *testing.T) {
 			". o . .",
 			"O . . .", // nearly an hour later
 		}, ". 2 2 2"},
-		{"a suppressed part does not count", 2, two, []string{
+		{"a suppressed part does not count", 2, nil, []string{
 			"o . s . o",
 			". o . . .",
 		}, ". 2 1 1 2"},
