@@ -18,10 +18,10 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
 
-func env(values map[string]string) func(string) string { return on(values).Getenv }
+func env(values map[string]string) func(string) string { return newHost(values).Getenv }
 
-// on returns a host with these environment variables and the required ones.
-func on(values map[string]string) host.Host {
+// newHost returns a host with these environment variables and the required ones.
+func newHost(values map[string]string) host.Host {
 	all := map[string]string{"AWS_REGION": "eu-west-1", contract.EnvStateTable: "state", contract.EnvIngestQueueURL: "https://queue/ingest"}
 	for k, v := range values {
 		all[k] = v
@@ -36,7 +36,7 @@ func on(values map[string]string) host.Host {
 func TestDefaultsNeedOnlyTableAndQueue(t *testing.T) {
 	e, err := readEnvironment(env(nil))
 	if err != nil || e.telemetry != "" || e.groups != nil || e.level != slog.LevelInfo || e.file != contract.ConfigFile {
-		t.Errorf("%+v, %v", e, err)
+		t.Errorf("got %+v, error %v", e, err)
 	}
 }
 
@@ -47,7 +47,7 @@ func TestEnvironmentIsRead(t *testing.T) {
 	}))
 	if err != nil || e.telemetry != "https://queue/telemetry" || e.stream != "telemetry" || e.reportsRule != "Reports" || !slices.Equal(e.groups, []string{"east", "west"}) ||
 		e.level != slog.LevelWarn || e.file != "/var/task/behaviors.json" || e.function != "f" {
-		t.Errorf("%+v, %v", e, err)
+		t.Errorf("got %+v, error %v", e, err)
 	}
 }
 
@@ -56,7 +56,7 @@ func TestEveryFaultOfTheEnvironmentIsNamed(t *testing.T) {
 	_, err := readEnvironment(env(bad))
 	for name := range bad {
 		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s is not named in %v", name, err)
+			t.Errorf("error %v does not name %s", err, name)
 		}
 	}
 }
@@ -84,18 +84,18 @@ func TestHandlerIsBuiltWithoutCallingAWS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler, err := New(clients, on(map[string]string{"LAMBDA_TASK_ROOT": root(t, string(config)), contract.EnvThingGroups: "east"}))
+	handler, err := New(clients, newHost(map[string]string{"LAMBDA_TASK_ROOT": root(t, string(config)), contract.EnvThingGroups: "east"}))
 	if err != nil || handler.IngestQueueURL != "https://queue/ingest" {
-		t.Errorf("%+v, %v", handler, err)
+		t.Errorf("handler %+v, error %v", handler, err)
 	}
 }
 
 func TestBehaviorsThatCannotBeReadAreAnError(t *testing.T) {
 	for name, dir := range map[string]string{
-		"no file": t.TempDir(), "no JSON": root(t, "{"), "a group without a name": root(t, `{"profiles":[{"name":"p","behaviors":[{"name":"b","metric":"aws:message-byte-size","criteria":{"comparisonOperator":"less-than","value":{"count":8}}}],"targets":["thinggroup/0"]}]}`),
+		"no file": t.TempDir(), "not JSON": root(t, "{"), "an unknown thing group": root(t, `{"profiles":[{"name":"p","behaviors":[{"name":"b","metric":"aws:message-byte-size","criteria":{"comparisonOperator":"less-than","value":{"count":8}}}],"targets":["thinggroup/0"]}]}`),
 	} {
-		if _, err := New(Clients{}, on(map[string]string{"LAMBDA_TASK_ROOT": dir})); err == nil {
-			t.Errorf("%s is no error", name)
+		if _, err := New(Clients{}, newHost(map[string]string{"LAMBDA_TASK_ROOT": dir})); err == nil {
+			t.Errorf("%s: no error", name)
 		}
 	}
 }

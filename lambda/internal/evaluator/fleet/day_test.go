@@ -41,18 +41,18 @@ func TestSlowDayIsMergedEventually(t *testing.T) {
 	closer := f.store(t, io.Discard)
 	fill(t, f.store(t, io.Discard), midnight, 4000)
 	f.took()
-	const eachTime = 100
+	const queriesPerInvocation = 100
 	for invocations := 1; len(days(f)) < 2; invocations++ {
 		if invocations > 7 { // two days with 288 windows each
-			t.Fatal("the day is never merged")
+			t.Fatalf("after 7 invocations the merged days are %v, want two", days(f))
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		f.query = func(n int) {
-			if n >= eachTime {
+			if n >= queriesPerInvocation {
 				stop()
 			}
 		}
-		_ = closer.Compact(ctx, []engine.FleetKey{sent}, midnight.Add(day+complete)) // it may have had no time
+		_ = closer.Compact(ctx, []engine.FleetKey{sent}, midnight.Add(day+complete)) // an error says that it had no more time
 		stop()
 		f.took()
 	}
@@ -77,16 +77,16 @@ func TestDaysBecomeABaseline(t *testing.T) {
 		asked := start.Add(day + complete + engine.DayMargin)
 		r, ok := evaluator.Load(t.Context(), asked).Baseline(sent, defender.HighConfidence, asked.UnixMilli())
 		if want := i+1 >= engine.MinBaselineDays; ok != want {
-			t.Errorf("after %d days: baseline %v, %v, want %v", i+1, r, ok, want)
+			t.Errorf("after %d days: baseline %v, complete %v; want complete %v", i+1, r, ok, want)
 		}
 	}
 	if n := len(days(f)); n != engine.BaselineDays+1 { // the one before the first is empty
-		t.Errorf("%d days", n)
+		t.Errorf("%d merged days, want %d", n, engine.BaselineDays+1)
 	}
-	for i := range f.items {
-		// Windows that TTL has deleted are not missed, including those of the day before last.
-		if strings.HasPrefix(i[0], "window#") {
-			delete(f.items, i)
+	for key := range f.items {
+		// The baselines do not need the windows of merged days, which TTL deletes.
+		if strings.HasPrefix(key[0], "window#") {
+			delete(f.items, key)
 		}
 	}
 	f.took()
@@ -95,15 +95,15 @@ func TestDaysBecomeABaseline(t *testing.T) {
 		loaded := f.store(t, io.Discard).Load(t.Context(), asked)
 		for range 10 {
 			if _, ok := loaded.Baseline(sent, defender.LowConfidence, asked.UnixMilli()); !ok {
-				t.Errorf("no baseline, %v", loaded.Err())
+				t.Errorf("no baseline, error %v", loaded.Err())
 			}
 		}
 	}
 	if _, queries := f.took(); queries != 3*5 { // 14 days in pages of three, once per environment
-		t.Errorf("%d queries", queries)
+		t.Errorf("%d queries, want 15", queries)
 	}
 	if _, ok := f.store(t, io.Discard).Load(t.Context(), asked).Baseline(sent, defender.LowConfidence, asked.Add(8*day).UnixMilli()); ok {
-		t.Error("a baseline from six days")
+		t.Error("six days gave a baseline")
 	}
 }
 
@@ -131,7 +131,7 @@ func TestDaysAreMergedOnceWhenTheyAreOver(t *testing.T) {
 	// Another environment sees that it is done.
 	compact(t, f.store(t, io.Discard), midnight.Add(day+complete))
 	if puts, queries := f.took(); puts != 0 || queries != pageOfDays+1 { // a full page has a next one
-		t.Errorf("%d writes and %d reads for what is done", puts, queries)
+		t.Errorf("%d writes and %d reads for days that are merged already, want 0 and %d", puts, queries, pageOfDays+1)
 	}
 }
 
@@ -158,7 +158,7 @@ func TestConcurrentClosersWriteTheSame(t *testing.T) {
 	}
 	for key, it := range alone.items {
 		if fmt.Sprint(it["sketch"]) != fmt.Sprint(f.items[key]["sketch"]) {
-			t.Errorf("%v differs", key)
+			t.Errorf("the sketch of %v differs from that of a lone closer", key)
 		}
 	}
 }
@@ -169,7 +169,7 @@ func TestDayMissedByTheCloserIsMergedADayLater(t *testing.T) {
 	compact(t, f.store(t, io.Discard), midnight.Add(3*day+complete-1)) // the last moment
 	at := midnight.Add(3 * day)
 	if found := days(f); len(found) != 2 {
-		t.Fatalf("days %v", found)
+		t.Fatalf("merged days %v, want two", found)
 	}
 	var windows, merged int
 	for key := range f.items {
@@ -188,7 +188,7 @@ func TestDayMissedByTheCloserIsMergedADayLater(t *testing.T) {
 		}
 	}
 	if windows != 4 || merged != 2 {
-		t.Errorf("%d windows, %d days", windows, merged)
+		t.Errorf("%d windows and %d merged days, want 4 and 2", windows, merged)
 	}
 }
 
@@ -212,10 +212,10 @@ func TestMissingDayIsCachedForAWhile(t *testing.T) {
 		at := due.Add(row.after)
 		f.took()
 		if _, ok := evaluator.Load(t.Context(), at).Baseline(sent, defender.LowConfidence, at.UnixMilli()); ok != row.want {
-			t.Errorf("%v later: baseline %v, want %v", row.after, ok, row.want)
+			t.Errorf("%v later: a baseline: %v, want %v", row.after, ok, row.want)
 		}
 		if _, queries := f.took(); (queries > 0) != row.asks {
-			t.Errorf("%v later: %d queries", row.after, queries)
+			t.Errorf("%v later: %d queries, want some: %v", row.after, queries, row.asks)
 		}
 		compact(t, closer, at)
 	}

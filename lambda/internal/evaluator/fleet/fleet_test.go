@@ -18,8 +18,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
-// However the samples are split into batches, in whatever order, and with any duplicates: every
-// environment answers as if all samples were one batch.
+// Samples are split into batches, in any order and with duplicates. Every environment answers as if
+// all samples were one batch.
 func TestSplitAndOrderOfBatchesChangeNothing(t *testing.T) {
 	keys := []engine.FleetKey{
 		sent,
@@ -61,7 +61,7 @@ func TestSplitAndOrderOfBatchesChangeNothing(t *testing.T) {
 			i := rapid.IntRange(0, len(batches)-1).Draw(rt, "batch")
 			batches[i] = append(batches[i], s)
 		}
-		deliveries := rapid.SliceOfN(rapid.IntRange(0, len(batches)-1), 0, 5).Draw(rt, "again")
+		deliveries := rapid.SliceOfN(rapid.IntRange(0, len(batches)-1), 0, 5).Draw(rt, "duplicates")
 		for i := range batches {
 			deliveries = append(deliveries, i)
 		}
@@ -73,9 +73,9 @@ func TestSplitAndOrderOfBatchesChangeNothing(t *testing.T) {
 			}
 			mustAdd(t, s, fmt.Sprint("batch-", i), midnight, batches[i])
 		}
-		apart := one.Load(t.Context(), midnight.Add(6*time.Hour))
-		if got := ask(apart); got != want || loaded.Err() != nil || apart.Err() != nil {
-			rt.Fatalf("answers differ:\n%s\nwant\n%s\n%v, %v", got, want, apart.Err(), loaded.Err())
+		split := one.Load(t.Context(), midnight.Add(6*time.Hour))
+		if got := ask(split); got != want || loaded.Err() != nil || split.Err() != nil {
+			rt.Fatalf("answers of split batches:\n%s\nof one batch:\n%s\nerrors %v and %v", got, want, split.Err(), loaded.Err())
 		}
 	})
 }
@@ -94,7 +94,7 @@ func TestWritesPerWindow(t *testing.T) {
 		mustAdd(t, s, fmt.Sprint(batch), midnight.Add(5*minute), all)
 	}
 	if puts, queries := f.took(); puts != 8 || queries != 0 {
-		t.Errorf("%d writes and %d reads for 4 batches of 2 populations", puts, queries)
+		t.Errorf("%d writes and %d reads for 4 batches of 2 populations, want 8 and 0", puts, queries)
 	}
 	for key, it := range f.items {
 		size := len(it["sketch"].(*types.AttributeValueMemberB).Value)
@@ -102,16 +102,16 @@ func TestWritesPerWindow(t *testing.T) {
 			size += len(name)
 		}
 		if size += len(key[0]) + len(key[1]) + 10; size > 1024 {
-			t.Errorf("item %s takes %d bytes, more than a write unit", key, size)
+			t.Errorf("item %s has %d bytes, more than one write unit", key, size)
 		}
 	}
 	mustAdd(t, s, "border", midnight.Add(5*minute), append(samples(sent, midnight, 1), samples(sent, midnight.Add(5*minute), 1)...))
 	if puts, _ := f.took(); puts != 2 {
-		t.Errorf("%d writes for a batch of two windows", puts)
+		t.Errorf("%d writes for a batch of two windows, want 2", puts)
 	}
 	mustAdd(t, s, "nothing", midnight, nil)
 	if puts, _ := f.took(); puts != 0 {
-		t.Errorf("%d writes for nothing", puts)
+		t.Errorf("%d writes for no samples, want none", puts)
 	}
 }
 
@@ -133,7 +133,7 @@ func TestEachEnvironmentReadsAWindowOnce(t *testing.T) {
 				least, ok1 := loaded.Statistic(sent, defender.P0, at.UnixMilli())
 				greatest, ok2 := loaded.Statistic(sent, defender.P100, at.UnixMilli())
 				if !ok1 || !ok2 || least.Low != 1 || greatest.High != 5 {
-					t.Fatalf("thresholds %v, %v; %v", least, greatest, loaded.Err())
+					t.Fatalf("thresholds %v and %v, want 1 and 5; error %v", least, greatest, loaded.Err())
 				}
 			}
 		}
@@ -141,16 +141,16 @@ func TestEachEnvironmentReadsAWindowOnce(t *testing.T) {
 			t.Errorf("window %d: %d queries, want 2", i, queries)
 		}
 	}
-	// Too few datapoints anywhere: as many windows as a percentile looks back, and then one each.
+	// With too few datapoints, the first read is of all windows that a percentile uses, the next of one.
 	few := sent
 	few.Profile = "Few"
 	for i, want := range []int{engine.StatisticWindows, 1, 1} {
 		at := midnight.Add(time.Duration(20+i) * 5 * minute)
 		if _, ok := s.Load(t.Context(), at).Statistic(few, defender.P50, at.UnixMilli()); ok {
-			t.Error("threshold from nothing")
+			t.Error("a threshold without datapoints")
 		}
 		if _, queries := f.took(); queries != want {
-			t.Errorf("%d queries, want %d", queries, want)
+			t.Errorf("batch %d: %d queries, want %d", i, queries, want)
 		}
 	}
 }
@@ -159,8 +159,8 @@ func TestCompleteWindowsAreCached(t *testing.T) {
 	f := newTable(t)
 	s := f.store(t, io.Discard)
 	mustAdd(t, s, "early", midnight, samples(sent, midnight, upTo(10)...))
-	// A datapoint ahead of its batch needs a window that the batch does not know to be complete:
-	// 5 minutes long, 4 late, 5 of margin.
+	// A datapoint ahead of its batch needs a window that may be incomplete at the time of the batch:
+	// 5 minutes of window, 4 of lateness, 5 of margin.
 	ahead := midnight.Add(15 * minute).UnixMilli()
 	for _, row := range []struct {
 		at   time.Time
@@ -169,7 +169,7 @@ func TestCompleteWindowsAreCached(t *testing.T) {
 		loaded := s.Load(t.Context(), row.at)
 		for i := range int64(2) {
 			if r, ok := loaded.Statistic(sent, defender.P100, ahead+i); !ok || r.High != row.want {
-				t.Errorf("at %v: threshold %v, %v, want %v", row.at, r, ok, row.want)
+				t.Errorf("batch at %v: threshold %v (%v), want %v", row.at, r, ok, row.want)
 			}
 			mustAdd(t, s, fmt.Sprint("more-", row.want), midnight, samples(sent, midnight, row.want+10))
 		}
@@ -180,10 +180,10 @@ func TestRetriedBatchKeepsItsFirstWrite(t *testing.T) {
 	f := newTable(t)
 	s := f.store(t, io.Discard)
 	mustAdd(t, s, "batch", midnight, samples(sent, midnight, upTo(10)...))
-	mustAdd(t, s, "batch", midnight, samples(sent, midnight, 99)) // most were already known as duplicates
+	mustAdd(t, s, "batch", midnight, samples(sent, midnight, 99)) // the retry leaves out samples that are duplicates by now
 	at := midnight.Add(15 * minute)
 	if r, ok := s.Load(t.Context(), at).Statistic(sent, defender.P100, at.UnixMilli()); !ok || r.High != 10 {
-		t.Errorf("threshold %v, %v, want 10", r, ok)
+		t.Errorf("threshold %v (%v), want 10", r, ok)
 	}
 }
 
@@ -194,20 +194,20 @@ func TestInvalidSamplesAreLeftOutAndCounted(t *testing.T) {
 	all = append(all, samples(sent, midnight.Add(-5*minute), 1, 2)...)
 	left, err := s.Add(t.Context(), "batch", midnight.Add(9*minute), all)
 	if err != nil || left != 4 || len(f.items) != 1 {
-		t.Errorf("%d left out of 5, %d items, %v", left, len(f.items), err)
+		t.Errorf("%d of 5 samples left out, %d items, error %v; want 4 and 1", left, len(f.items), err)
 	}
 	left, err = s.Add(t.Context(), "batch", midnight.Add(9*minute-1), samples(sent, midnight.Add(-5*minute), 1, 2))
 	if err != nil || left != 0 {
-		t.Errorf("%d left out in time, %v", left, err)
+		t.Errorf("in time: %d samples left out, error %v; want none", left, err)
 	}
 	left, err = s.Add(t.Context(), "no numbers", midnight, samples(sent, midnight, math.NaN()))
 	if err != nil || left != 1 || len(f.items) != 2 {
-		t.Errorf("%d left out of 1, %d items, %v", left, len(f.items), err)
+		t.Errorf("no number: %d of 1 samples left out, %d items, error %v; want 1 and 2", left, len(f.items), err)
 	}
 }
 
-// If the newest window cannot be read, older cached ones do not replace it.
-func TestIncompleteDistributionsJudgeNothing(t *testing.T) {
+// If the newest window or day cannot be read, there is no threshold from older, cached ones.
+func TestIncompleteDistributionsGiveNoThreshold(t *testing.T) {
 	f := newTable(t)
 	s := f.store(t, io.Discard)
 	at := midnight.Add(engine.BaselineDays*day + time.Hour)
@@ -216,26 +216,26 @@ func TestIncompleteDistributionsJudgeNothing(t *testing.T) {
 		compact(t, s, midnight.Add(time.Duration(i)*day+complete))
 	}
 	mustAdd(t, s, "batch", at, samples(sent, at, upTo(10)...))
-	ask := func(after time.Duration, threshold, baseline bool) {
+	want := func(after time.Duration, threshold, baseline bool) {
 		t.Helper()
 		at := at.Add(after)
 		byFleet, byDays := s.Load(t.Context(), at), s.Load(t.Context(), at)
 		_, ok := byFleet.Statistic(sent, defender.P100, at.UnixMilli())
 		if ok != threshold || (byFleet.Err() == nil) != threshold {
-			t.Errorf("after %v: threshold %v, %v", after, ok, byFleet.Err())
+			t.Errorf("after %v: a threshold: %v, error %v; want %v", after, ok, byFleet.Err(), threshold)
 		}
 		_, ok = byDays.Baseline(sent, defender.HighConfidence, at.UnixMilli())
 		if ok != baseline || (byDays.Err() == nil) != baseline {
-			t.Errorf("after %v: baseline %v, %v", after, ok, byDays.Err())
+			t.Errorf("after %v: a baseline: %v, error %v; want %v", after, ok, byDays.Err(), baseline)
 		}
 	}
-	ask(15*minute, true, true)
+	want(15*minute, true, true)
 	f.fails = errors.New("throttled")
-	ask(15*minute, true, true) // cached
-	ask(20*minute, false, true)
-	ask(day+15*minute, false, false)
+	want(15*minute, true, true) // cached
+	want(20*minute, false, true)
+	want(day+15*minute, false, false)
 	f.fails = nil
-	ask(20*minute, true, true)
+	want(20*minute, true, true)
 }
 
 func TestErrorsGiveNoThresholds(t *testing.T) {
@@ -245,28 +245,28 @@ func TestErrorsGiveNoThresholds(t *testing.T) {
 	mustAdd(t, s, "batch", midnight, samples(sent, midnight, upTo(10)...))
 	f.fails = errors.New("throttled")
 	if _, err := s.Add(t.Context(), "b", midnight, samples(sent, midnight, 1)); !errors.Is(err, f.fails) {
-		t.Errorf("add: %v", err)
+		t.Errorf("add: error %v, want %v", err, f.fails)
 	}
 	if err := s.Compact(t.Context(), []engine.FleetKey{sent}, at); !errors.Is(err, f.fails) {
-		t.Errorf("compact: %v", err)
+		t.Errorf("compact: error %v, want %v", err, f.fails)
 	}
 	f.took()
 	loaded := s.Load(t.Context(), at)
 	for range 3 {
 		if r, ok := loaded.Statistic(sent, defender.P100, at.UnixMilli()); ok {
-			t.Errorf("threshold %v", r)
+			t.Errorf("threshold %v, want none", r)
 		}
 		if r, ok := loaded.Baseline(sent, defender.HighConfidence, at.UnixMilli()); ok {
-			t.Errorf("baseline %v", r)
+			t.Errorf("baseline %v, want none", r)
 		}
 	}
 	if _, queries := f.took(); !errors.Is(loaded.Err(), f.fails) || queries != 1 {
-		t.Errorf("%v after %d queries", loaded.Err(), queries)
+		t.Errorf("error %v after %d queries, want %v after one", loaded.Err(), queries, f.fails)
 	}
 	failing := s.Load(t.Context(), at)
 	failing.Baseline(sent, defender.HighConfidence, at.UnixMilli())
 	if !errors.Is(failing.Err(), f.fails) {
-		t.Errorf("baseline: %v", failing.Err())
+		t.Errorf("baseline: error %v, want %v", failing.Err(), f.fails)
 	}
 	f.fails = nil
 	if _, ok := loaded.Statistic(sent, defender.P100, at.UnixMilli()); ok || loaded.Err() == nil {
@@ -274,14 +274,14 @@ func TestErrorsGiveNoThresholds(t *testing.T) {
 	}
 	again := s.Load(t.Context(), at)
 	if _, ok := again.Statistic(sent, defender.P100, at.UnixMilli()); !ok || again.Err() != nil {
-		t.Errorf("next batch: %v", again.Err())
+		t.Errorf("next batch: no threshold, error %v", again.Err())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	late := f.store(t, io.Discard).Load(ctx, at)
 	late.Statistic(sent, defender.P100, at.UnixMilli())
 	if !errors.Is(late.Err(), context.Canceled) {
-		t.Errorf("out of time: %v", late.Err())
+		t.Errorf("out of time: error %v, want context.Canceled", late.Err())
 	}
 }
 
@@ -296,14 +296,14 @@ func TestDamagedPartialsAreLeftOut(t *testing.T) {
 	at := midnight.Add(15 * minute)
 	loaded := s.Load(t.Context(), at)
 	if r, ok := loaded.Statistic(sent, defender.P100, at.UnixMilli()); !ok || r.High != 10 || loaded.Err() != nil {
-		t.Errorf("threshold %v, %v; %v", r, ok, loaded.Err())
+		t.Errorf("threshold %v (%v), error %v; want 10", r, ok, loaded.Err())
 	}
 	if n := strings.Count(log.String(), "sketch of the fleet was left out"); n != 2 || !strings.Contains(log.String(), pk) {
-		t.Errorf("log says %q", log.String())
+		t.Errorf("log %q, want two lines about %s", log.String(), pk)
 	}
 }
 
-func TestPopulationsHaveKeysOfTheirOwn(t *testing.T) {
+func TestEachPopulationHasItsOwnPartition(t *testing.T) {
 	f := newTable(t)
 	s := f.store(t, io.Discard)
 	long := strings.Repeat(strings.Repeat("漢", 250)+"\x1f", 5)

@@ -30,18 +30,19 @@ const (
 // midnight is the start of a day and of windows of any length.
 var midnight = time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
 
+// sent is the population of a metric: the messages that each device sent.
 var sent = engine.FleetKey{Profile: "Profile", Metric: "aws:num-messages-sent", Window: defender.Window5m}
 
 type item = map[string]types.AttributeValue
 
-// table stores items and supports only the expressions of the store; any other fails the test.
+// table stores items. An expression that the store does not use fails the test.
 // Its pages are short, and it counts calls.
 type table struct {
 	t             testing.TB
 	mutex         sync.Mutex
 	items         map[[2]string]item
 	puts, queries int
-	// fails fails every call, and query sees how many queries there were.
+	// fails, if set, is the error of every call. query, if set, runs in the nth query.
 	fails error
 	query func(n int)
 }
@@ -64,11 +65,11 @@ func (f *table) PutItem(_ context.Context, in *dynamodb.PutItemInput, _ ...func(
 		return nil, f.fails
 	}
 	if *in.TableName != "state" || aws.ToString(in.ConditionExpression) != "attribute_not_exists(#pk)" || in.ExpressionAttributeNames["#pk"] != "pk" {
-		f.t.Errorf("put %+v", in)
+		f.t.Errorf("unexpected PutItem %+v", in)
 	}
 	key := [2]string{str(in.Item, "pk"), str(in.Item, "sk")}
 	if key[0] == "" || key[1] == "" || len(key[0]) > 2048 || len(key[1]) > 1024 {
-		f.t.Errorf("key %q", key)
+		f.t.Errorf("invalid key %q", key)
 	}
 	if f.items[key] != nil {
 		return nil, &types.ConditionalCheckFailedException{}
@@ -94,10 +95,10 @@ func (f *table) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*d
 	case "#pk = :pk AND #sk BETWEEN :from AND :to":
 		between = true
 	default:
-		f.t.Errorf("condition %s", *in.KeyConditionExpression)
+		f.t.Errorf("unexpected key condition %s", *in.KeyConditionExpression)
 	}
 	if *in.TableName != "state" || names["#pk"] != "pk" || between != (names["#sk"] == "sk") || in.ConsistentRead != nil {
-		f.t.Errorf("query %+v", in)
+		f.t.Errorf("unexpected Query %+v", in)
 	}
 	var found []string
 	for key := range f.items {
@@ -122,7 +123,7 @@ func (f *table) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*d
 	return out, ctx.Err()
 }
 
-// took returns the calls since its last call.
+// took returns the numbers of calls since it was last called.
 func (f *table) took() (puts, queries int) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -149,7 +150,7 @@ func (f *table) expiry(pk, sk string) time.Time {
 	return time.Unix(seconds, 0).UTC()
 }
 
-// store returns a new environment of the function.
+// store returns the store of a new environment of the function.
 func (f *table) store(t testing.TB, log io.Writer) *fleet.Store {
 	t.Helper()
 	s, err := fleet.New(f, fleet.Config{Table: "state", Lateness: lateness, MinDatapoints: 10, Log: slog.New(slog.NewTextHandler(log, nil))})
@@ -180,6 +181,6 @@ func upTo(n int) []float64 {
 func mustAdd(t testing.TB, s *fleet.Store, id string, at time.Time, all []engine.Samples) {
 	t.Helper()
 	if left, err := s.Add(t.Context(), id, at, all); err != nil || left != 0 {
-		t.Fatalf("%d samples left out, %v", left, err)
+		t.Fatalf("batch %s: %d samples left out, error %v", id, left, err)
 	}
 }

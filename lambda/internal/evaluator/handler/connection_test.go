@@ -14,12 +14,13 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// AWS IoT is asked once before silence raises or clears an alarm, and never otherwise.
+// AWS IoT is asked for the connection once before silence raises or clears an alarm, and never
+// otherwise.
 func TestSilenceAsksForTheConnection(t *testing.T) {
 	some, small := defender.MessagesSent.GreaterThan(0, defender.Window5m), defender.MessageByteSize.LessThan(100)
-	gone := iotdataplane.GetConnectionOutput{DisconnectedSince: at(4).UnixMilli()}
+	disconnected := iotdataplane.GetConnectionOutput{DisconnectedSince: at(4).UnixMilli()}
 	for _, row := range []struct {
-		why     string
+		name    string
 		normal  defender.Criteria
 		size    int64 // size of each of four messages
 		answer  iotdataplane.GetConnectionOutput
@@ -30,12 +31,12 @@ func TestSilenceAsksForTheConnection(t *testing.T) {
 	}{
 		{"connected, too few", some, 8, iotdataplane.GetConnectionOutput{Connected: true, ConnectedSince: 1}, nil, "pump-7 b0 in-alarm", 1, 0},
 		{"connected, too large before", small, 800, iotdataplane.GetConnectionOutput{Connected: true, ConnectedSince: 1}, nil, "pump-7 b0 in-alarm, pump-7 b0 alarm-cleared", 1, 0},
-		{"gone, too few", some, 8, gone, nil, "", 1, 0},
-		{"gone, too large before", small, 800, gone, nil, "pump-7 b0 in-alarm", 1, 0},
-		{"a client that AWS IoT does not know", some, 8, iotdataplane.GetConnectionOutput{}, &types.ResourceNotFoundException{}, "", 1, 0},
+		{"disconnected, too few", some, 8, disconnected, nil, "", 1, 0},
+		{"disconnected, too large before", small, 800, disconnected, nil, "pump-7 b0 in-alarm", 1, 0},
+		{"unknown to AWS IoT, too few", some, 8, iotdataplane.GetConnectionOutput{}, &types.ResourceNotFoundException{}, "", 1, 0},
 		{"throttled, too few", some, 8, iotdataplane.GetConnectionOutput{}, &types.ThrottlingException{}, "", 1, 1},
 		{"denied, too large before", small, 800, iotdataplane.GetConnectionOutput{}, &types.ForbiddenException{}, "pump-7 b0 in-alarm", 1, 1},
-		{"no way to AWS IoT", small, 800, iotdataplane.GetConnectionOutput{}, errors.New("dial tcp: timeout"), "pump-7 b0 in-alarm", 1, 1},
+		{"unreachable, too large before", small, 800, iotdataplane.GetConnectionOutput{}, errors.New("dial tcp: timeout"), "pump-7 b0 in-alarm", 1, 1},
 	} {
 		r := newRig(t, profile(defender.Behavior{Criteria: row.normal}))
 		r.iot.connections, r.iot.unknown = map[string]iotdataplane.GetConnectionOutput{"pump-7": row.answer}, row.fails
@@ -45,20 +46,20 @@ func TestSilenceAsksForTheConnection(t *testing.T) {
 		}
 		r.close(at(9.5))
 		if len(r.iot.asked) > 0 {
-			t.Errorf("%s: asked for %q before silence decides", row.why, r.iot.asked)
+			t.Errorf("%s: asked for %q before silence matters", row.name, r.iot.asked)
 		}
 		r.close(at(14.5))
 		if got := r.changes(); got != row.changes || len(r.iot.asked) != row.asked {
-			t.Errorf("%s: %q, want %q; asked for %q", row.why, got, row.changes, r.iot.asked)
+			t.Errorf("%s: changes %q, want %q; asked for %q, want %d", row.name, got, row.changes, r.iot.asked, row.asked)
 		}
 		if n := r.counted(contract.MetricUnconfirmed); n != row.unknown || (n > 0) != strings.Contains(r.logs.String(), "its silence is not judged") {
-			t.Errorf("%s: %d windows counted, want %d; %s", row.why, n, row.unknown, &r.logs)
+			t.Errorf("%s: %d windows counted as not judged, want %d; log %s", row.name, n, row.unknown, &r.logs)
 		}
 	}
 }
 
-// One answer serves all behaviors of a device, even if a write is repeated.
-func TestConnectionIsAskedForOnceAVisit(t *testing.T) {
+// AWS IoT is asked once for all behaviors of a device, even if a write is repeated.
+func TestConnectionIsAskedForOncePerRun(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Criteria: defender.MessagesSent.GreaterThan(0, defender.Window5m)},
 		defender.Behavior{Criteria: defender.MessagesSent.GreaterThan(1, defender.Window5m)}))
 	r.deliver(lifecycle("pump-7", "connected", "s", at(0)), message("1", "pump-7", at(1), 8), message("2", "pump-7", at(2), 8))
@@ -72,9 +73,9 @@ func TestConnectionIsAskedForOnceAVisit(t *testing.T) {
 	r.iot.asked = nil
 	r.close(at(14.5))
 	if got := r.changes(); got != "pump-7 b0 in-alarm, pump-7 b1 in-alarm" || !conflicted.Load() {
-		t.Errorf("%q, a conflict: %v", got, conflicted.Load())
+		t.Errorf("changes %q, a conflict: %v", got, conflicted.Load())
 	}
 	if len(r.iot.asked) > 2 { // the closer, and the winner of the conflict
-		t.Errorf("asked for %q", r.iot.asked)
+		t.Errorf("asked for %q, want at most two", r.iot.asked)
 	}
 }

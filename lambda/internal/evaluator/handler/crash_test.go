@@ -15,8 +15,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
-// crasher ends the process at one call, before or after it takes effect: from there on
-// none of the invocation succeeds.
+// crasher ends the process at one call, before or after the call takes effect. All later calls of the
+// invocation fail.
 type crasher struct {
 	at    int
 	after bool
@@ -43,8 +43,8 @@ func (c *crasher) step(_, _ string, done bool) error {
 	return nil
 }
 
-// invoke handles an event as often as it takes: each process that ended is followed by
-// another one, which remembers nothing.
+// invoke handles an event until a process succeeds. After a crash it starts a new process, without the
+// memory of the old one.
 func (c *crasher) invoke(r *rig, event any) {
 	r.t.Helper()
 	text, err := json.Marshal(event)
@@ -64,8 +64,8 @@ func (c *crasher) invoke(r *rig, event any) {
 	}
 }
 
-// story has alarms that come and go by reports, counts and silence, with two transitions
-// of one thing at once.
+// story raises and clears alarms by reports, counts and silence. One batch causes two transitions
+// of one thing.
 func story(r *rig, c *crasher) {
 	r.table.step, r.queue.step = c.step, c.step
 	batch := func(messages ...events.SQSMessage) { c.invoke(r, events.SQSEvent{Records: messages}) }
@@ -100,18 +100,18 @@ func TestCrashLosesNoTransition(t *testing.T) {
 		}
 		for _, it := range r.table.items {
 			if it["outbox"] != nil {
-				t.Errorf("crash at %d: left %v", c.at, it)
+				t.Errorf("crash at call %d: an outbox is left in %v", c.at, it)
 			}
 		}
 		return strings.Join(all, "\n")
 	}
-	calm := &crasher{}
-	want := run(calm)
-	if n := strings.Count(want, "in-alarm"); n < 4 || strings.Count(want, "cleared") < 3 || calm.calls < 30 {
-		t.Fatalf("%d calls, %d alarms:\n%s", calm.calls, n, want)
+	healthy := &crasher{}
+	want := run(healthy)
+	if n := strings.Count(want, "in-alarm"); n < 4 || strings.Count(want, "cleared") < 3 || healthy.calls < 30 {
+		t.Fatalf("without a crash: %d calls, %d alarms, want at least 30 and 4:\n%s", healthy.calls, n, want)
 	}
 	for _, after := range []bool{false, true} {
-		for at := 1; at <= calm.calls; at++ {
+		for at := 1; at <= healthy.calls; at++ {
 			if got := run(&crasher{at: at, after: after}); got != want {
 				t.Errorf("crash at call %d, after its effect %v:\n%s\nwant\n%s", at, after, got, want)
 			}

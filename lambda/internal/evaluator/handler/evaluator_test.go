@@ -34,13 +34,13 @@ func TestConformingReportCostsOneReadAndNoWrite(t *testing.T) {
 	r.table.took() // the first batch writes progress
 	r.now = at(0.5)
 	if again := r.deliver(report("2", "pump", at(0.5), ports(2, 443))); again != nil {
-		t.Errorf("%v come again", again)
+		t.Errorf("messages %v are retried, want none", again)
 	}
 	if calls := r.table.took(); len(calls) != 1 || calls["BatchGetItem"] != 1 {
 		t.Errorf("calls %v, want one read", calls)
 	}
 	if len(r.registry.asked) > 0 || len(r.queue.bodies) > 0 || r.queue.asked > 0 {
-		t.Errorf("asked the registry for %v, the queue %d times, sent %v", r.registry.asked, r.queue.asked, r.queue.bodies)
+		t.Errorf("asked the registry for %v and the queue %d times, sent %v; want none", r.registry.asked, r.queue.asked, r.queue.bodies)
 	}
 }
 
@@ -53,7 +53,7 @@ func TestBatchReadsEachThingOnce(t *testing.T) {
 	}
 	r.deliver(batch...)
 	if calls := r.table.took(); calls["BatchGetItem"] != 125+2 || calls["PutItem"] != 0 {
-		t.Errorf("calls %v, want 125 reads and two for keys that were left over", calls)
+		t.Errorf("calls %v, want 125 reads and two of unprocessed keys", calls)
 	}
 }
 
@@ -63,29 +63,29 @@ func TestAlarmIsRaisedAndCleared(t *testing.T) {
 	r.deliver(report("1", "c7", at(0), ports(1, 443, 23)))
 	r.close(at(3))
 	if len(r.queue.bodies) > 0 {
-		t.Fatalf("sent %v before the lateness bound", r.queue.bodies)
+		t.Fatalf("sent %v before the lateness bound, want nothing", r.queue.bodies)
 	}
 	r.close(at(5))
 	r.deliver(report("2", "c7", at(10), ports(2, 443)))
 	r.close(at(20))
 	if got := r.changes(); got != "c7 ports in-alarm, c7 ports alarm-cleared" {
-		t.Fatal(got)
+		t.Fatalf("changes %q, want one alarm that is cleared", got)
 	}
 	for _, m := range r.messages() {
-		// The closer raised it, because the principal was stored for it.
+		// The closer raised the alarm, with the stored principal.
 		if m.Registered == nil || !*m.Registered || m.Thing != "pump-7" || m.Transition.Profile != "Profile" || m.Transition.Thing != "c7" {
-			t.Errorf("%+v, want the registered thing pump-7", m)
+			t.Errorf("message %+v, want the registered thing pump-7", m)
 		}
 	}
 	if it := r.table.of("c7"); it["outbox"] != nil || it[contract.StateDueAt] != nil || it[contract.StateExpiry] == nil {
-		t.Errorf("left %v", it)
+		t.Errorf("the item %v is due, has an outbox or never expires", it)
 	}
 	if n := r.counted(contract.MetricTransitions); n != 2 {
-		t.Errorf("%d transitions counted", n)
+		t.Errorf("%d transitions counted, want 2", n)
 	}
 	r.close(at(30))
 	if len(r.queue.bodies) != 2 {
-		t.Errorf("sent again: %v", r.queue.bodies)
+		t.Errorf("sent %v, want two messages", r.queue.bodies)
 	}
 }
 
@@ -100,15 +100,15 @@ func TestStateAndOutboxAreOneWrite(t *testing.T) {
 	}
 	it := r.table.of("pump")
 	if !strings.Contains(str(it, "outbox"), `"in-alarm"`) || !strings.Contains(str(it, "state"), `"since"`) {
-		t.Errorf("stored %v", it)
+		t.Errorf("stored %v, want the alarm in the outbox and in the state", it)
 	}
 	if due := num(it, contract.StateDueAt); due > at(6).UnixMilli() {
-		t.Errorf("is sent again at %v", time.UnixMilli(due).UTC())
+		t.Errorf("the outbox is due at %v, want within a minute", time.UnixMilli(due).UTC())
 	}
 	r.queue.step = nil
 	r.close(at(6))
 	if got := r.changes(); got != "pump ports in-alarm" || r.table.of("pump")["outbox"] != nil {
-		t.Errorf("%s, stored %v", got, r.table.of("pump"))
+		t.Errorf("changes %q, stored %v; want one alarm and no outbox", got, r.table.of("pump"))
 	}
 }
 
@@ -118,15 +118,15 @@ func TestRefusedMessagesStayInTheOutbox(t *testing.T) {
 	r.queue.refuse = `"clientId":"bad"`
 	r.close(at(5))
 	if r.table.of("good")["outbox"] != nil || r.table.of("bad")["outbox"] == nil || r.changes() != "good ports in-alarm" {
-		t.Errorf("good %v, bad %v", r.table.of("good"), r.table.of("bad"))
+		t.Errorf("good %v, bad %v; want an outbox of bad alone", r.table.of("good"), r.table.of("bad"))
 	}
 	if n := r.counted(contract.MetricUnsent); n != 1 {
-		t.Errorf("%d are counted as not sent, want 1", n)
+		t.Errorf("%d counted as unsent, want 1", n)
 	}
 	r.queue.refuse = ""
 	r.close(at(6))
 	if n := r.counted(contract.MetricUnsent); n != 1 || r.table.of("bad")["outbox"] != nil {
-		t.Errorf("after it was sent %d are counted, and of bad there is %v", n, r.table.of("bad"))
+		t.Errorf("after the retry: %d counted as unsent, and the item of bad is %v; want 1 and no outbox", n, r.table.of("bad"))
 	}
 }
 
@@ -141,18 +141,18 @@ func TestTwoConcurrentEvaluators(t *testing.T) {
 		return nil
 	}
 	if again := r.deliver(message("1", "pump", at(1), 4)); again != nil {
-		t.Errorf("%v come again", again)
+		t.Errorf("messages %v are retried, want none", again)
 	}
 	if calls := r.table.took(); !meanwhile || calls["GetItem"] != 1 {
 		t.Errorf("calls %v, want a consistent read after the conflict", calls)
 	}
 	r.close(at(10))
 	if got := r.changes(); got != "pump few in-alarm" {
-		t.Errorf("%q: one of the messages is lost", got)
+		t.Errorf("changes %q, want the alarm of both messages", got)
 	}
 }
 
-func TestEndlessConflictsAreRetried(t *testing.T) {
+func TestMessageOfEndlessConflictsIsRetried(t *testing.T) {
 	r := newRig(t, telnet())
 	r.table.step = func(operation, key string, done bool) error {
 		if operation == "PutItem" && key == "thing#pump" && !done {
@@ -161,7 +161,7 @@ func TestEndlessConflictsAreRetried(t *testing.T) {
 		return nil
 	}
 	if again := r.deliver(report("1", "pump", at(0), ports(1, 23))); !slices.Equal(again, []string{"1"}) {
-		t.Errorf("%v come again", again)
+		t.Errorf("messages %v are retried, want 1", again)
 	}
 }
 
@@ -177,21 +177,22 @@ func TestMessagesOfFailedThingsAreRetried(t *testing.T) {
 		report("1", "a", at(0), ports(1, 23)), report("2", "b", at(0), ports(1, 23)), report("3", "c", at(0), ports(1, 443)), report("4", "b", at(1), ports(2, 443)),
 	}
 	if again := r.deliver(batch...); !slices.Equal(again, []string{"2", "4"}) {
-		t.Errorf("%v come again, want those of b", again)
+		t.Errorf("messages %v are retried, want those of b", again)
 	}
 	if n := r.counted(contract.MetricFailed); n != 2 {
-		t.Errorf("%d failures counted", n)
+		t.Errorf("%d failures counted, want 2", n)
 	}
 	r.table.step = nil
 	if again := r.deliver(batch[1], batch[3]); again != nil {
-		t.Errorf("%v come again", again)
+		t.Errorf("messages %v are retried, want none", again)
 	}
 	r.close(at(5))
 	if got := r.changes(); got != "a ports in-alarm, b ports in-alarm" {
-		t.Error(got)
+		t.Errorf("changes %q, want an alarm each of a and b", got)
 	}
 }
 
+// stream returns messages as records of a Kinesis stream.
 func stream(messages ...events.SQSMessage) events.KinesisEvent {
 	var e events.KinesisEvent
 	for _, m := range messages {
@@ -204,11 +205,11 @@ func stream(messages ...events.SQSMessage) events.KinesisEvent {
 	return e
 }
 
-func TestStreamNamesTheLowestFailure(t *testing.T) {
+func TestStreamReportsTheLowestFailedSequenceNumber(t *testing.T) {
 	r := newRig(t, telnet())
 	event := stream(report("9", "a", at(0), ports(1, 23)), report("10", "b", at(0), ports(1, 23)), report("11", "b", at(1), ports(2, 23)), report("12", "a", at(1), ports(2, 443)))
 	if got := r.handle(context.Background(), event).(events.KinesisEventResponse); len(got.BatchItemFailures) != 0 {
-		t.Errorf("%+v", got)
+		t.Errorf("failures %+v, want none", got)
 	}
 	r.table.step = func(operation, key string, done bool) error {
 		if operation == "PutItem" && key == "thing#c" {
@@ -219,24 +220,24 @@ func TestStreamNamesTheLowestFailure(t *testing.T) {
 	event = stream(report("98", "d", at(2), ports(1, 23)), report("100", "c", at(2), ports(1, 23)), report("99", "c", at(2), ports(1, 23)))
 	got := r.handle(context.Background(), event).(events.KinesisEventResponse)
 	if len(got.BatchItemFailures) != 1 || got.BatchItemFailures[0].ItemIdentifier != "99" {
-		t.Errorf("%+v, want 99", got)
+		t.Errorf("failures %+v, want 99", got)
 	}
 	r.close(at(7))
 	if got := r.changes(); got != "a ports in-alarm, b ports in-alarm, d ports in-alarm" {
-		t.Error(got)
+		t.Errorf("changes %q, want alarms of a, b and d", got)
 	}
 }
 
-func TestThingsOfABatchAreJudgedInTheOrderOfSending(t *testing.T) {
+func TestBatchIsJudgedInTheOrderOfSending(t *testing.T) {
 	r := newRig(t, telnet())
-	// The later one is first in the batch: in that order the earlier one would be late.
+	// The later report is first in the batch. Judged in that order, the earlier one would be late.
 	r.deliver(report("2", "pump", at(30), ports(2, 443)), report("1", "pump", at(0), ports(1, 23)))
 	if n := r.counted(contract.MetricLate); n > 0 {
-		t.Errorf("%d are late", n)
+		t.Errorf("%d datapoints are late, want none", n)
 	}
 	r.close(at(40))
 	if got := r.changes(); got != "pump ports in-alarm, pump ports alarm-cleared" {
-		t.Error(got)
+		t.Errorf("changes %q, want one alarm that is cleared", got)
 	}
 }
 
@@ -244,9 +245,9 @@ func TestUnreadableReports(t *testing.T) {
 	broken := []byte(`{"header":{"report_id":1,"version":"1.0"},"listening_tcp_ports":{"ports":[{"port":23}]}}`)
 	for name, c := range map[string]struct {
 		filter, topic, client string
-		answered              string
+		answered              string // the topic of the answer
 	}{
-		"a topic of ours":                  {"reports/+", "reports/pump", "pump", "reports/pump/rejected"},
+		"a topic of the account":           {"reports/+", "reports/pump", "pump", "reports/pump/rejected"},
 		"Basic Ingest":                     {"", "pump", "pump", ""},
 		"AWS's reserved topic":             {"$aws/things/+/defender/metrics/json", "$aws/things/pump/defender/metrics/json", "pump", ""},
 		"an answer that would be a report": {"reports/#", "reports/pump", "pump", ""},
@@ -261,20 +262,20 @@ func TestUnreadableReports(t *testing.T) {
 			r.deliver(sent(fmt.Sprint(i), when, iotrule.Telemetry{Kind: iotrule.DeviceReport, Topic: c.topic, Time: when.UnixMilli(), ID: fmt.Sprint(i), ClientID: c.client, Principal: "cert", Payload: broken}))
 		}
 		if n := r.counted(contract.MetricUnreadableReports); n != 3 {
-			t.Errorf("%s: %d counted", name, n)
+			t.Errorf("%s: %d unreadable reports counted, want 3", name, n)
 		}
 		r.close(at(20))
 		if got := r.changes(); got != "pump reports-readable in-alarm" {
-			t.Errorf("%s: %s", name, got)
+			t.Errorf("%s: changes %q", name, got)
 		}
 		if c.answered == "" {
 			if len(r.iot.published) > 0 {
-				t.Errorf("%s: answered %v", name, r.iot.published)
+				t.Errorf("%s: answered %v, want no answer", name, r.iot.published)
 			}
 			continue
 		}
 		if len(r.iot.published) != 3 {
-			t.Fatalf("%s: answered %v", name, r.iot.published)
+			t.Fatalf("%s: answered %v, want 3 answers", name, r.iot.published)
 		}
 		topic, payload, _ := strings.Cut(r.iot.published[0], " ")
 		var answer struct {
@@ -284,21 +285,21 @@ func TestUnreadableReports(t *testing.T) {
 		}
 		if err := json.Unmarshal([]byte(payload), &answer); err != nil || topic != c.answered || answer.ThingName != "pump" || answer.Status != "REJECTED" ||
 			answer.Timestamp != start.UnixMilli() || answer.StatusDetails.ErrorCode != "InvalidPayload" || !strings.Contains(answer.StatusDetails.ErrorMessage, "metrics: missing") {
-			t.Errorf("%s: %s %s (%v)", name, topic, payload, err)
+			t.Errorf("%s: answer on %s: %s, error %v", name, topic, payload, err)
 		}
 		if strings.Contains(r.logs.String(), "listening") {
-			t.Errorf("%s: the device's text is in the log: %s", name, r.logs.String())
+			t.Errorf("%s: the device's text is in the log %s", name, r.logs.String())
 		}
 	}
 }
 
-func TestDeviceThatCannotBeAnsweredIsJudged(t *testing.T) {
+func TestReportWhoseAnswerFailsIsNotRetried(t *testing.T) {
 	config := telnet()
 	config.ReportTopic = "reports/+"
 	r := newRig(t, config)
 	r.iot.fails = fmt.Errorf("no permission")
 	if again := r.deliver(report("1", "pump", at(0), []byte("{"))); again != nil || r.counted(contract.MetricUnanswered) != 1 {
-		t.Errorf("%v come again, %d counted", again, r.counted(contract.MetricUnanswered))
+		t.Errorf("messages %v are retried, %d counted as unanswered; want none and 1", again, r.counted(contract.MetricUnanswered))
 	}
 }
 
@@ -321,7 +322,7 @@ func TestUnjudgedDatapointsAreCounted(t *testing.T) {
 		sent("6", at(30), iotrule.Telemetry{Kind: iotrule.LifecycleEvent, Topic: "t", Payload: []byte(`{"eventType":"connected"}`)}),
 	)
 	if again != nil {
-		t.Errorf("%v come again", again)
+		t.Errorf("messages %v are retried, want none", again)
 	}
 	for metric, want := range map[string]int{
 		contract.MetricReceived: 6, contract.MetricDiscarded: 1, contract.MetricUnread: 1, contract.MetricUnjudged: 1, contract.MetricUnreadable: 2,
@@ -338,7 +339,7 @@ func TestMetricsAreSplitByKind(t *testing.T) {
 	r.deliver(report("1", "pump", at(0), ports(1, 443)))
 	want := `"Dimensions":[["Evaluator"],["Evaluator","Source"]],"Metrics":[{"Name":"Received","Unit":"Count"}]`
 	if text := r.metrics.String(); !strings.Contains(text, want) || !strings.Contains(text, `"Source":"report"`) {
-		t.Error(text)
+		t.Errorf("metrics %s, want %s for reports", text, want)
 	}
 }
 
@@ -349,20 +350,20 @@ func TestSenderOverHTTPSIsTheThingOfItsPrincipal(t *testing.T) {
 		return sent(id, at(0), iotrule.Telemetry{Kind: iotrule.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: id, ClientID: iotrule.NotMQTT, Principal: principal, Payload: ports(1, 23)})
 	}
 	if again := r.deliver(overHTTPS("1", "cert-a"), overHTTPS("2", "cert-b")); again != nil || r.counted(contract.MetricUnresolved) != 1 {
-		t.Errorf("%v come again, %d unresolved", again, r.counted(contract.MetricUnresolved))
+		t.Errorf("messages %v are retried, %d unresolved; want none and 1", again, r.counted(contract.MetricUnresolved))
 	}
 	r.registry.fails = throttled
 	if again := r.deliver(overHTTPS("3", "cert-c")); !slices.Equal(again, []string{"3"}) {
-		t.Errorf("%v are retried, want only those that a retry can resolve", again)
+		t.Errorf("throttled: messages %v are retried, want 3", again)
 	}
 	r.registry.fails = denied
 	if again := r.deliver(overHTTPS("4", "cert-d")); again != nil || r.counted(contract.MetricUnresolved) != 3 {
-		t.Errorf("%v come again, %d unresolved", again, r.counted(contract.MetricUnresolved))
+		t.Errorf("denied: messages %v are retried, %d unresolved; want none and 3", again, r.counted(contract.MetricUnresolved))
 	}
 	r.registry.fails = nil
 	r.close(at(10))
 	if got := r.changes(); got != "pump ports in-alarm" {
-		t.Error(got)
+		t.Errorf("changes %q, want the alarm of pump", got)
 	}
 }
 
@@ -372,7 +373,7 @@ var (
 	denied      = answered(http.StatusForbidden, "AccessDeniedException")
 )
 
-// answered is the AWS SDK's error for an answer of AWS IoT.
+// answered returns the AWS SDK's error for a response of AWS IoT.
 func answered(status int, code string) error {
 	_, err := iot.New(iot.Options{
 		Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1,
@@ -383,78 +384,78 @@ func answered(status int, code string) error {
 	return fmt.Errorf("DescribeThing: %w", err)
 }
 
-// A message of an error action has no time and, if AWS leaves it out, no ID.
+// A message of an error action has no time, and sometimes no ID.
 func TestErrorActionIsJudged(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}, defender.Behavior{Name: "few", Criteria: defender.MessagesSent.LessThan(2, defender.Window5m)}))
-	saved := func(id, rule string, payload []byte) events.SQSMessage {
+	byErrorAction := func(id, rule string, payload []byte) events.SQSMessage {
 		m := sent(id, at(1), iotrule.Telemetry{})
 		m.Body = fmt.Sprintf(`{"ruleName":%q,"topic":"t","clientId":"pump","base64OriginalPayload":%q,"failures":[]}`, rule, base64.StdEncoding.EncodeToString(payload))
 		return m
 	}
-	r.deliver(saved("1", "Messages", []byte("a")), saved("2", "Messages", []byte("b")), saved("3", "Reports", ports(1, 23)))
+	r.deliver(byErrorAction("1", "Messages", []byte("a")), byErrorAction("2", "Messages", []byte("b")), byErrorAction("3", "Reports", ports(1, 23)))
 	r.close(at(20))
 	if got := r.changes(); got != "pump few in-alarm, pump few alarm-cleared, pump ports in-alarm" {
-		t.Fatal(got)
+		t.Fatalf("changes %q", got)
 	}
 	if m := r.messages()[2]; m.Transition.Time != at(1).UnixMilli() {
-		t.Errorf("the report is of %v, want when it was sent", time.UnixMilli(m.Transition.Time).UTC())
+		t.Errorf("the report counts at %v, want the time of its message", time.UnixMilli(m.Transition.Time).UTC())
 	}
 }
 
-// Basic Ingest takes a device's message to any rule that its policy allows, on any topic: it must
-// not affect another device.
-func TestEventsThatADevicePublishedAreRejected(t *testing.T) {
+// With Basic Ingest, a device sends a message to any rule that its policy allows, on any topic. Such a
+// message must not affect another device.
+func TestEventsPublishedByDevicesAreRejected(t *testing.T) {
 	attempts := defender.Behavior{Name: "attempts", Criteria: defender.ConnectionAttempts.LessThan(1, defender.Window5m)}
 	event := fmt.Sprintf(`{"clientId":"victim","timestamp":%d,"eventType":"connected","sessionIdentifier":"s"}`, at(1).UnixMilli())
 	const topic = "$aws/events/presence/connected/victim"
 	direct := func(client string) string {
 		return sent("1", at(1), iotrule.Telemetry{Kind: iotrule.LifecycleEvent, Topic: topic, Time: at(1).UnixMilli(), ClientID: client, Payload: []byte(event)}).Body
 	}
-	saved := func(rule, client string) string {
+	byErrorAction := func(rule, client string) string {
 		return fmt.Sprintf(`{"ruleName":%q,"topic":%q,"clientId":%q,"base64OriginalPayload":%q}`, rule, topic, client, base64.StdEncoding.EncodeToString([]byte(event)))
 	}
 	for name, c := range map[string]struct {
-		body string
-		want string
-		of   string
+		body   string
+		want   string
+		metric string
 	}{
-		"AWS's":                           {direct(iotrule.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
-		"AWS's, in the client's name":     {direct("victim"), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
-		"a device's":                      {direct("attacker"), "", contract.MetricUnreadable},
-		"AWS's, by an error action":       {saved("Lifecycle", iotrule.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
-		"a device's, by an error action":  {saved("Lifecycle", "attacker"), "", contract.MetricUnreadable},
-		"a report with an event's topic":  {saved("Reports", "attacker"), "", contract.MetricUnreadableReports},
-		"the same without a client id":    {saved("Reports", iotrule.NotMQTT), "", contract.MetricUnreadableReports},
-		"the same, named like the victim": {saved("Reports", "victim"), "", contract.MetricUnreadableReports},
+		"of AWS IoT":                                  {direct(iotrule.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"of AWS IoT, in the client's name":            {direct("victim"), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"of a device":                                 {direct("attacker"), "", contract.MetricUnreadable},
+		"of AWS IoT, by an error action":              {byErrorAction("Lifecycle", iotrule.NotMQTT), "victim attempts in-alarm, victim attempts alarm-cleared", ""},
+		"of a device, by an error action":             {byErrorAction("Lifecycle", "attacker"), "", contract.MetricUnreadable},
+		"report with an event's topic":                {byErrorAction("Reports", "attacker"), "", contract.MetricUnreadableReports},
+		"report with an event's topic, over HTTPS":    {byErrorAction("Reports", iotrule.NotMQTT), "", contract.MetricUnreadableReports},
+		"report with an event's topic, of the victim": {byErrorAction("Reports", "victim"), "", contract.MetricUnreadableReports},
 	} {
 		r := newRig(t, profile(attempts))
 		m := sent("1", at(1), iotrule.Telemetry{})
 		m.Body = c.body
 		again := r.deliver(m)
-		// Clearing the alarm requires that the session is known to last.
+		// The alarm is cleared only if messages show that the session lasts.
 		r.deliver(message("2", "victim", at(5.5), 4), message("3", "victim", at(10.5), 4), message("4", "victim", at(16), 4))
 		r.close(at(20))
 		if got := r.changes(); got != c.want || again != nil {
-			t.Errorf("%s: %q, want %q; %v come again", name, got, c.want, again)
+			t.Errorf("%s: changes %q, want %q; messages %v are retried, want none", name, got, c.want, again)
 		}
-		if c.of != "" && r.counted(c.of) != 1 {
-			t.Errorf("%s: %s is not counted", name, c.of)
+		if c.metric != "" && r.counted(c.metric) != 1 {
+			t.Errorf("%s: %s counts %d, want 1", name, c.metric, r.counted(c.metric))
 		}
 	}
 }
 
-func TestClientIDThatIsTooLongForAKeyDoesNotFailItsBatch(t *testing.T) {
+func TestTooLongClientIDDoesNotFailItsBatch(t *testing.T) {
 	r := newRig(t, telnet())
 	long := strings.Repeat("c", 3000)
 	if again := r.deliver(report("1", "pump", at(0), ports(1, 23)), report("2", long, at(0), ports(1, 23))); again != nil {
-		t.Errorf("%v come again", again)
+		t.Errorf("messages %v are retried, want none", again)
 	}
 	if n := r.counted(contract.MetricUnreadable); n != 1 || r.table.of("pump") == nil || r.table.of(long) != nil {
-		t.Errorf("%d counted, stored %v", n, r.table.of("pump"))
+		t.Errorf("%d unreadable counted, stored %v; want 1 and the item of pump alone", n, r.table.of("pump"))
 	}
 }
 
-func TestEventsThatAreNotKnownAreErrors(t *testing.T) {
+func TestUnknownEventsAreErrors(t *testing.T) {
 	r := newRig(t, telnet())
 	for _, event := range []string{
 		`[]`, `{}`, `{"Records":[]}`, `{"Records":[{"eventSource":"aws:s3"}]}`, `{"defenderhub":"open"}`,
@@ -462,12 +463,12 @@ func TestEventsThatAreNotKnownAreErrors(t *testing.T) {
 		`{"defenderhub":"close","partitions":1}`, `{"defenderhub":"close","partitions":1,"at":"<aws.scheduler.scheduled-time>"}`,
 	} {
 		if _, err := r.handler.Handle(context.Background(), json.RawMessage(event)); err == nil {
-			t.Errorf("%s is no error", event)
+			t.Errorf("event %s: no error", event)
 		}
 	}
 }
 
-// A device chooses its texts: characters that Amazon SQS refuses must not block its own alarms or
+// A device chooses its texts. Characters that Amazon SQS refuses must not block its own alarms or
 // those of others.
 func TestTextThatAmazonSQSRefusesBlocksNoAlarm(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "processes", Criteria: defender.CustomStringList("processes").In("init")}))
@@ -484,7 +485,7 @@ func TestTextThatAmazonSQSRefusesBlocksNoAlarm(t *testing.T) {
 	}
 	r.close(at(5))
 	if got := r.changes(); got != "odd\ufffe processes in-alarm, pump processes in-alarm" {
-		t.Fatalf("%q", got)
+		t.Fatalf("changes %q, want both alarms", got)
 	}
 	for _, m := range r.messages() {
 		if got := m.Transition.Value.Strings; !slices.Equal(got, []string{text}) {

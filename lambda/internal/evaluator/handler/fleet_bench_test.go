@@ -38,18 +38,18 @@ const (
 	badDevices    = sampleDevices / 100
 	// defaultBatching is the constructs' default batching window.
 	defaultBatching = 10 * time.Second
-	// settling is how many windows of five minutes pass before anything is counted.
+	// settling is the number of windows of five minutes that pass before the benchmark counts.
 	settling = 3
 )
 
-// scenario is a set of behaviors and what its devices send.
+// scenario has behaviors and the telemetry of the devices.
 type scenario struct {
 	name      string
 	behaviors []defender.Behavior
-	// windows of five minutes that are counted
+	// windows is the number of counted windows of five minutes.
 	windows  int
 	batching time.Duration
-	// reports reports whether devices send device reports; every is engine.Config.ReportsEvery.
+	// reports and every are engine.Config's Reports and ReportsEvery.
 	reports bool
 	every   int
 	// send returns the records of a device in a window; at is the device's time in the window.
@@ -68,7 +68,7 @@ var fiveOfReports = []defender.Behavior{
 
 var fewMessages = []defender.Behavior{{Name: "few", Criteria: defender.MessagesSent.LessThan(10, defender.Window5m)}}
 
-// sendMessages sends one message a minute, and three if the device misbehaves.
+// sendMessages returns one message per minute, and three if the device misbehaves.
 func sendMessages(device, _ int, at time.Time) []iotrule.Telemetry {
 	n := 5
 	if device < badDevices {
@@ -149,7 +149,7 @@ func published(kind iotrule.TelemetryKind, device int, bytes int64, at time.Time
 	}
 }
 
-// sendReport sends a report of AWS's agents with short names.
+// sendReport returns a report with short names, as AWS's agents send it.
 func sendReport(device, window int, at time.Time) []iotrule.Telemetry {
 	t := published(iotrule.DeviceReport, device, 0, at)
 	open := 443
@@ -179,7 +179,7 @@ type meteredTable struct {
 	*table
 	mu                   sync.Mutex
 	reads, writes, calls float64
-	// due are the keys in each shard of the index.
+	// due has the keys in each shard of the index.
 	due map[string]map[[2]string]bool
 }
 
@@ -252,7 +252,7 @@ func (m *meteredTable) PutItem(ctx context.Context, in *dynamodb.PutItemInput, o
 	return out, err
 }
 
-// index updates the index, and returns the cost.
+// index updates the index, and returns the write units.
 func (m *meteredTable) index(key [2]string, before, after item) float64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -276,7 +276,7 @@ func (m *meteredTable) index(key [2]string, before, after item) float64 {
 	return writes
 }
 
-// Query answers for the index without scanning all items, and combines the short pages of the
+// Query reads the index without a scan of all items, and combines the short pages of the
 // table.
 func (m *meteredTable) Query(ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
 	if aws.ToString(in.IndexName) == contract.StateDueIndex {
@@ -334,7 +334,7 @@ type usage struct {
 	busy                                                                                 time.Duration
 }
 
-// fleetRun is the function with a metered table.
+// fleetRun has the function with a metered table.
 type fleetRun struct {
 	*rig
 	meter *meteredTable
@@ -437,9 +437,9 @@ func (s scenario) play(b *testing.B) float64 {
 	for _, it := range r.table.items {
 		stored += bytesOf(it) + 100 // as DynamoDB counts storage
 	}
-	used := func(what func(usage) float64) float64 { return what(r.used) - what(from) }
+	used := func(field func(usage) float64) float64 { return field(r.used) - field(from) }
 	each := float64(sampleDevices * s.windows)
-	perDevice := func(name string, what func(usage) float64) { b.ReportMetric(used(what)/each, name) }
+	perDevice := func(name string, field func(usage) float64) { b.ReportMetric(used(field)/each, name) }
 	perDevice("records", func(u usage) float64 { return u.records })
 	perDevice("read-units", func(u usage) float64 { return u.reads })
 	perDevice("write-units", func(u usage) float64 { return u.writes })

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The number of devices is unlimited: the memory for them must be limited.
+// The memory is bounded, although the number of devices is not.
 func TestReportTimesAreBounded(t *testing.T) {
 	var r reportTimes
 	const devices = 5 * maxReporters / 2

@@ -51,7 +51,7 @@ func TestReportsEachMinuteAddUp(t *testing.T) {
 				got = append(got, fmt.Sprintf("%s %s %s %s", m.ClientID, m.Transition.Behavior.Name, m.Transition.Change, m.Transition.Value))
 			}
 			if strings.Join(got, ", ") != c.want {
-				t.Errorf("a report each %d s, window %d, order %v: %v, want %s", c.seconds, c.window, order, got, c.want)
+				t.Errorf("a report each %d s, window %d, order %v: changes %v, want %s", c.seconds, c.window, order, got, c.want)
 			}
 		}
 	}
@@ -69,7 +69,7 @@ func TestDefaultIntervalWritesNothing(t *testing.T) {
 		t.Errorf("calls %v, want three reads", calls)
 	}
 	if r.table.of("pump") != nil {
-		t.Errorf("stored %v", r.table.of("pump"))
+		t.Errorf("stored %v, want nothing", r.table.of("pump"))
 	}
 }
 
@@ -79,30 +79,30 @@ func TestFrequentReportsAreCounted(t *testing.T) {
 		minutes []float64
 		want    int
 	}{
-		"as stated":                   {0, []float64{0, 5, 10, 15}, 0},
-		"a timer that drifts":         {0, []float64{0, 4.6, 9.2}, 0},
-		"each minute":                 {0, []float64{0, 1, 2, 3}, 3},
-		"each minute, as is stated":   {60, []float64{0, 1, 2, 3}, 0},
-		"twice a minute":              {60, []float64{0, 0.5, 1}, 2},
-		"in another order":            {0, []float64{2, 0, 1}, 2},
-		"delivered twice":             {0, []float64{0, 0, 5, 5}, 0},
-		"late, but far from the last": {60, []float64{0, 2, 1}, 0},
+		"as configured":              {0, []float64{0, 5, 10, 15}, 0},
+		"a timer that drifts":        {0, []float64{0, 4.6, 9.2}, 0},
+		"each minute":                {0, []float64{0, 1, 2, 3}, 3},
+		"each minute, as configured": {60, []float64{0, 1, 2, 3}, 0},
+		"twice a minute":             {60, []float64{0, 0.5, 1}, 2},
+		"in another order":           {0, []float64{2, 0, 1}, 2},
+		"delivered twice":            {0, []float64{0, 0, 5, 5}, 0},
+		"late, but far from others":  {60, []float64{0, 2, 1}, 0},
 	} {
 		r := newRig(t, fewBytes(c.seconds))
 		for i, m := range c.minutes {
 			r.deliver(traffic(fmt.Sprint(i), "pump", m, 10), traffic(fmt.Sprint("other", i), fmt.Sprint("other", i), m, 10))
 		}
 		if n := r.counted(contract.MetricFrequentReports); n != c.want {
-			t.Errorf("%s: %d counted, want %d", name, n, c.want)
+			t.Errorf("%s: %d frequent reports counted, want %d", name, n, c.want)
 		}
 	}
 }
 
-// In one batch the order of records means nothing.
+// The order of records in a batch does not matter.
 func TestFrequentReportsOfOneBatch(t *testing.T) {
 	r := newRig(t, fewBytes(0))
 	r.deliver(traffic("2", "pump", 2, 10), traffic("0", "pump", 0, 10), traffic("1", "pump", 1, 10), message("3", "pump", at(1), 4))
 	if n := r.counted(contract.MetricFrequentReports); n != 2 {
-		t.Errorf("%d counted, want 2", n)
+		t.Errorf("%d frequent reports counted, want 2", n)
 	}
 }

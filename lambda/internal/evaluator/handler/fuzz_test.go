@@ -31,11 +31,11 @@ func FuzzMessage(f *testing.F) {
 		r := newRig(t, config)
 		m := events.SQSMessage{MessageId: "1", Body: body, EventSource: "aws:sqs", Attributes: map[string]string{"SentTimestamp": "1788220800000", "ApproximateReceiveCount": "1"}}
 		if again := r.deliver(m, report("2", "other", at(0), ports(1, 443))); again != nil {
-			t.Errorf("%v come again", again)
+			t.Errorf("messages %v are retried, want none", again)
 		}
 		r.close(at(60))
 		if len(r.table.items) > 3 { // progress, the behaviors, and the device of the message
-			t.Errorf("%d items of one message", len(r.table.items))
+			t.Errorf("%d items after one message, want at most 3", len(r.table.items))
 		}
 	})
 }

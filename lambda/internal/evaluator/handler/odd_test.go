@@ -27,7 +27,7 @@ func oddValues(t testing.TB) []oddValue {
 	}
 	var all []oddValue
 	if err := json.Unmarshal(text, &all); err != nil || len(all) < 40 {
-		t.Fatalf("%d odd values, %v", len(all), err)
+		t.Fatalf("%d odd values, error %v; want at least 40", len(all), err)
 	}
 	return all
 }
@@ -36,10 +36,10 @@ func noTelnet() engine.Config {
 	return profile(defender.Behavior{Name: "no-telnet", Criteria: defender.ListeningTCPPorts.NotInPorts(23)})
 }
 
-// countedByField returns a metric by field, and its sum over all fields.
-func (r *rig) countedByField(metric string) (fields map[string]int) {
+// countedByField returns the sums of a metric by field.
+func (r *rig) countedByField(metric string) map[string]int {
 	r.t.Helper()
-	fields = map[string]int{}
+	fields := map[string]int{}
 	for line := range strings.Lines(r.metrics.String()) {
 		var counts map[string]any
 		if err := json.Unmarshal([]byte(line), &counts); err != nil {
@@ -69,16 +69,16 @@ func TestOddValueHidesNoTelnetPort(t *testing.T) {
 				t.Errorf("discarded %v, want %v", got, odd.Discarded)
 			}
 			if n := r.counted(contract.MetricUnreadableReports); n != 0 {
-				t.Errorf("%d reports are refused", n)
+				t.Errorf("%d reports counted as unreadable, want none", n)
 			}
 			if logged := strings.Contains(r.logs.String(), `"devices":["pump"]`); logged != (len(odd.Discarded) > 0) {
-				t.Errorf("the device is in the log: %v, with %v discarded", logged, odd.Discarded)
+				t.Errorf("the device is in the log: %v, although %v are discarded", logged, odd.Discarded)
 			}
 		})
 	}
 }
 
-// A list with an unreadable element does not prove that an element is missing: it clears no
+// A list with an unreadable element does not prove that an element is missing, so it clears no
 // alarm.
 func TestPartlyReadListClearsNoAlarm(t *testing.T) {
 	for last, want := range map[string]string{
@@ -90,7 +90,7 @@ func TestPartlyReadListClearsNoAlarm(t *testing.T) {
 		r.deliver(report("2", "pump", at(10), []byte(`{"header":{"report_id":2,"version":"1.0"},"metrics":{"listening_tcp_ports":{"ports":[`+last+`]}}}`)))
 		r.close(at(30))
 		if got := r.changes(); got != want {
-			t.Errorf("after %s: %s, want %s", last, got, want)
+			t.Errorf("after %s: changes %q, want %q", last, got, want)
 		}
 	}
 }
@@ -103,17 +103,17 @@ func TestReportsWithoutIDAreDistinct(t *testing.T) {
 	}
 	r.close(at(30))
 	if got := r.messages(); len(got) != 1 || *got[0].Transition.Value.Count != 30 {
-		t.Errorf("%+v, want an alarm at 30 bytes", got)
+		t.Errorf("messages %+v, want an alarm at 30 bytes", got)
 	}
 }
 
-func TestReportWithoutReadableValuesIsFound(t *testing.T) {
+func TestReportWithoutReadableValuesRaisesAnAlarm(t *testing.T) {
 	r := newRig(t, noTelnet())
 	for i := range 3 {
 		r.deliver(report("1", "pump", at(float64(i)*5), []byte(`{"header":{"report_id":1,"version":"1.0"},"metrics":{"listening_tcp_ports":"none"}}`)))
 	}
 	r.close(at(30))
 	if got := r.changes(); got != "pump reports-readable in-alarm" || !slices.Equal(slices.Collect(maps.Keys(r.countedByField(contract.MetricDiscarded))), []string{"listening_tcp_ports"}) {
-		t.Errorf("%s, discarded %v", got, r.countedByField(contract.MetricDiscarded))
+		t.Errorf("changes %q, discarded %v", got, r.countedByField(contract.MetricDiscarded))
 	}
 }

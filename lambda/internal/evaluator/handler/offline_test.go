@@ -22,7 +22,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/topicfilter"
 )
 
-// recorded is what a device did: a record, and the messages that the IoT rules make of it.
+// recorded returns a record of a device, and the messages that the AWS IoT rules make of it.
 func recorded(t *rapid.T, rules []iotrule.TelemetryRule, even *rand.Rand, i int, minutes int64) (offline.Record, []events.SQSMessage) {
 	when := start.Add(time.Duration(even.Int64N(minutes*60)) * time.Second)
 	r := offline.Record{
@@ -57,7 +57,7 @@ func recorded(t *rapid.T, rules []iotrule.TelemetryRule, even *rand.Rand, i int,
 		case r.Kind != offline.Message, rule.Kind != iotrule.PublishedMessage && rule.Kind != iotrule.Oversize, !topicfilter.Matches(rule.TopicFilter, r.Topic):
 			continue
 		case rule.Kind == iotrule.Oversize && !strings.Contains(rule.SQL, fmt.Sprint(" >= ", limit)):
-			t.Fatalf("the rule %s bounds no size by %d", rule.SQL, limit)
+			t.Fatalf("the rule %s does not compare the size with %d", rule.SQL, limit)
 		case rule.Kind == iotrule.Oversize && r.Bytes < limit:
 			continue
 		}
@@ -66,10 +66,10 @@ func recorded(t *rapid.T, rules []iotrule.TelemetryRule, even *rand.Rand, i int,
 	return r, messages
 }
 
-// limit of the behaviors about the size of messages.
+// limit is that of the behaviors about the size of messages.
 const limit = 8
 
-// follow makes the data plane answer what lifecycle events say.
+// follow updates the connections of the data plane with a record.
 func follow(r *rig, record offline.Record, now time.Time) {
 	if r.iot.connections == nil {
 		r.iot.connections = map[string]iotdataplane.GetConnectionOutput{}
@@ -78,7 +78,7 @@ func follow(r *rig, record offline.Record, now time.Time) {
 	if record.Kind == offline.Lifecycle && json.Unmarshal(record.Payload, &l) == nil {
 		was, known := r.iot.connections[l.ClientID]
 		session := fmt.Sprintf("%s/%03d", l.Session, l.Version)
-		current := aws.ToString(was.ThingName) // the rig's place for it
+		current := aws.ToString(was.ThingName) // the rig stores the session in this field
 		switch l.EventType {
 		case "connected":
 			r.iot.connections[l.ClientID] = iotdataplane.GetConnectionOutput{Connected: true, ConnectedSince: l.Timestamp, ThingName: &session}
@@ -106,7 +106,7 @@ func transitions(all []offline.Transition) string {
 	return strings.Join(lines, "\n")
 }
 
-// Package offline promises the transitions of the deployed functions.
+// Package offline must return the transitions of the deployed functions.
 func TestOfflineJudgmentEqualsTheFunctions(t *testing.T) {
 	w := defender.Window5m
 	kinds := map[string][]defender.Behavior{
@@ -177,7 +177,7 @@ func TestOfflineJudgmentEqualsTheFunctions(t *testing.T) {
 	})
 	for _, name := range []string{"small", "ports", "few", "some", "elsewhere", "away", "refusals", "network", "usual", engine.SilentAgent} {
 		if alarms[name] == 0 {
-			t.Errorf("no story raised %s: %v", name, alarms)
+			t.Errorf("no run raised an alarm of %s: %v", name, alarms)
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine"
 )
 
-// tick is how often something arrives, and the closer runs.
+// tick is the time between two batches of deliveries, and between two runs of the closer.
 const tick = 30 * time.Second
 
 // delivery is a message of the queue at the tick at which it arrives.
@@ -27,8 +27,8 @@ type delivery struct {
 	message events.SQSMessage
 }
 
-// happening is one event of a device, at a whole second.
-func happening(t *rapid.T, even *rand.Rand, i int, minutes int64) (time.Time, events.SQSMessage) {
+// drawMessage returns a message of a device, and its time, which is a whole second.
+func drawMessage(t *rapid.T, even *rand.Rand, i int, minutes int64) (time.Time, events.SQSMessage) {
 	when := start.Add(time.Duration(even.Int64N(minutes*60)) * time.Second)
 	id := fmt.Sprint("m", i)
 	client := rapid.SampledFrom([]string{"pump", "valve"}).Draw(t, "client")
@@ -44,8 +44,8 @@ func happening(t *rapid.T, even *rand.Rand, i int, minutes int64) (time.Time, ev
 	return when, lifecycle(client, "disconnected", session, when)
 }
 
-// play delivers tick by tick, in as many batches as cut says, with a closer before, between or
-// after them. It returns the transitions that reached the forwarder.
+// play delivers tick by tick, in batches of the sizes that cut returns. A closer runs before, between
+// and after them if closes returns true. play returns the transitions that reached the forwarder.
 func play(t *rapid.T, r *rig, deliveries []delivery, cut func(int) []int, closes func() bool, asStream bool) string {
 	slices.SortStableFunc(deliveries, func(a, b delivery) int { return cmp.Compare(a.tick, b.tick) })
 	for len(deliveries) > 0 {
@@ -66,7 +66,7 @@ func play(t *rapid.T, r *rig, deliveries []delivery, cut func(int) []int, closes
 			if asStream {
 				r.handle(context.Background(), stream(batch...))
 			} else if again := r.deliver(batch...); again != nil {
-				t.Fatalf("%v come again", again)
+				t.Fatalf("messages %v are retried, want none", again)
 			}
 			deliveries = deliveries[size:]
 			if closes() {
@@ -77,10 +77,10 @@ func play(t *rapid.T, r *rig, deliveries []delivery, cut func(int) []int, closes
 	for _, hours := range []float64{5, 6, 100, 101} {
 		r.now = at(hours * 60)
 		r.close(r.now)
-		r.close(r.now.Add(time.Minute)) // the first reports what it judged
+		r.close(r.now.Add(time.Minute)) // the second run sends what the first has judged
 	}
 	if n := r.counted(contract.MetricLate) + r.counted(contract.MetricEarly); n > 0 {
-		t.Fatalf("%d late although within the bound", n)
+		t.Fatalf("%d datapoints are late or early, although all are within the bound", n)
 	}
 	var all []string
 	for _, m := range r.messages() {
@@ -89,8 +89,8 @@ func play(t *rapid.T, r *rig, deliveries []delivery, cut func(int) []int, closes
 	return strings.Join(all, "\n")
 }
 
-// The function's promise: within the lateness bound, neither order, duplicates, batches nor
-// closer runs change the transitions.
+// Within the lateness bound, neither order, duplicates, batches nor closer runs change the
+// transitions.
 func TestOrderDuplicatesAndBatchesChangeNoTransition(t *testing.T) {
 	config := profile(
 		defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)},
@@ -108,11 +108,11 @@ func TestOrderDuplicatesAndBatchesChangeNoTransition(t *testing.T) {
 		minutes := rapid.SampledFrom([]int64{10, 40}).Draw(t, "minutes")
 		var inOrder, shuffled []delivery
 		for i := range rapid.IntRange(0, 25).Draw(t, "events") {
-			when, m := happening(t, even, i, minutes)
+			when, m := drawMessage(t, even, i, minutes)
 			first := int64((when.Sub(start) + tick - 1) / tick)
 			inOrder = append(inOrder, delivery{first, m})
 			for range rapid.IntRange(1, 2).Draw(t, "deliveries") {
-				// It is sent in between, and is in the batch of a later tick.
+				// The message is sent before the tick at which it is delivered.
 				arrives := first + even.Int64N(bound)
 				later := m
 				later.Attributes = map[string]string{"SentTimestamp": fmt.Sprint(when.UnixMilli() + even.Int64N(max(1, start.Add(time.Duration(arrives)*tick).UnixMilli()-when.UnixMilli())))}
@@ -137,6 +137,6 @@ func TestOrderDuplicatesAndBatchesChangeNoTransition(t *testing.T) {
 		alarms += strings.Count(want, "in-alarm")
 	})
 	if alarms < 100 {
-		t.Errorf("%d alarms in all stories: they prove little", alarms)
+		t.Errorf("%d alarms in all runs, want at least 100: the runs prove little", alarms)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
-// retiring judges both behaviors whose alarms only time raises. The device has its own client ID,
-// and its certificate identifies the thing.
+// retiring returns a rig with the two behaviors whose alarms time raises: the end of a session and
+// missing reports.
 func retiring(t *testing.T, target defender.Target) *rig {
 	t.Helper()
 	config := profile(
@@ -27,7 +27,7 @@ func retiring(t *testing.T, target defender.Target) *rig {
 
 var pump = registry.Thing{Name: "pump-7", Registered: true, Groups: []string{"east-group"}}
 
-// retire lets a device report once, and disconnect permanently.
+// retire lets a device report once and disconnect. The closer then runs each minute for an hour.
 func (r *rig) retire(client string) {
 	r.t.Helper()
 	r.deliver(report("1", client, at(0), ports(1, 443)), lifecycle(client, "connected", "s", at(0)))
@@ -37,7 +37,7 @@ func (r *rig) retire(client string) {
 	}
 }
 
-// pass closes each hour between two days.
+// pass runs the closer each hour between two days.
 func (r *rig) pass(from, to float64) {
 	r.t.Helper()
 	for hour := max(1, from*24); hour <= to*24; hour++ {
@@ -45,6 +45,7 @@ func (r *rig) pass(from, to float64) {
 	}
 }
 
+// alarms returns the changes of both behaviors of retiring, as rig.changes formats them.
 func alarms(client string, changes ...string) string {
 	var all []string
 	for _, behavior := range []string{"away", "reports-regularly"} {
@@ -55,7 +56,7 @@ func alarms(client string, changes ...string) string {
 	return strings.Join(all, ", ")
 }
 
-// endings returns the distinct reasons that ended alarms.
+// endings returns the distinct reasons for which alarms ended.
 func (r *rig) endings() []transitionEnd {
 	var all []transitionEnd
 	for _, m := range r.messages() {
@@ -77,7 +78,7 @@ func TestRegistryEndsTheAlarmsOfARetiredDevice(t *testing.T) {
 	for name, c := range map[string]struct {
 		client string
 		target defender.Target
-		// the registry on the device's day and later
+		// before and after are the registry before and after the device has retired.
 		before, after map[string]registry.Thing
 		want          []transitionEnd
 	}{
@@ -118,23 +119,23 @@ func TestRegistryEndsTheAlarmsOfARetiredDevice(t *testing.T) {
 			r.registry.by = c.before
 			r.retire(c.client)
 			if got := r.changes(); got != alarms(c.client, "in-alarm") {
-				t.Fatal(got)
+				t.Fatalf("changes %q, want an alarm of each behavior", got)
 			}
 			r.pass(0, 2)
 			if got := r.changes(); got != alarms(c.client, "in-alarm") {
-				t.Fatalf("%s, although nothing has changed", got)
+				t.Fatalf("changes %q, although the registry has not changed", got)
 			}
 			r.registry.by = c.after
 			r.pass(2, 3.1)
 			if got := r.endings(); !slices.Equal(got, c.want) {
-				t.Errorf("%+v, want %+v within a day", got, c.want)
+				t.Errorf("ends %+v, want %+v within a day", got, c.want)
 			}
 			r.pass(4, 8)
 			if c.want == nil && r.changes() != alarms(c.client, "in-alarm") {
-				t.Error(r.changes())
+				t.Errorf("changes %q, want no end", r.changes())
 			}
 			if sent := len(r.queue.bodies); c.want != nil && sent != 4 {
-				t.Errorf("%d transitions sent, want each alarm and its end once", sent)
+				t.Errorf("%d transitions sent, want 4: each alarm and its end once", sent)
 			}
 		})
 	}
@@ -148,20 +149,20 @@ func TestAlarmOfAClientIDThatIsNotAThingEndsByTime(t *testing.T) {
 		r.retire("stranger")
 		r.pass(0, days)
 		if got := r.changes(); got != alarms("stranger", "in-alarm") {
-			t.Errorf("lifetime %v: %s before its end", lifetime, got)
+			t.Errorf("lifetime %v: changes %q before its end", lifetime, got)
 		}
 		r.pass(days, days+1.2)
 		if got, want := r.endings(), []transitionEnd{{engine.NotRegistered, "", "stranger", false}}; !slices.Equal(got, want) {
-			t.Errorf("lifetime %v: %+v, want %+v", lifetime, got, want)
+			t.Errorf("lifetime %v: ends %+v, want %+v", lifetime, got, want)
 		}
 	}
 }
 
-// A registry that does not answer never proves that the thing is gone.
-func TestRegistryThatDoesNotAnswerEndsNothing(t *testing.T) {
+// An error of the registry does not prove that the thing is deleted.
+func TestRegistryErrorEndsNoAlarm(t *testing.T) {
 	for name, c := range map[string]struct {
 		fails error
-		most  int // questions in 6 days
+		most  int // the most lookups in 6 days
 	}{"throttled": {throttled, 6 * 24}, "unavailable": {unavailable, 6 * 24}, "denied": {denied, 6}} {
 		for _, target := range []defender.Target{defender.AllThings, defender.RegisteredThings, defender.ThingGroup("0")} {
 			r := retiring(t, target)
@@ -170,22 +171,22 @@ func TestRegistryThatDoesNotAnswerEndsNothing(t *testing.T) {
 			r.registry.by, r.registry.fails, r.registry.asked = nil, c.fails, nil
 			r.pass(0, 6)
 			if got := r.changes(); got != alarms("pump-7", "in-alarm") {
-				t.Errorf("%s, %s: %s", name, target.Resource(), got)
+				t.Errorf("%s, %s: changes %q, want the alarms alone", name, target.Resource(), got)
 			}
 			if n := len(r.registry.asked); n < 5 || n > c.most {
-				t.Errorf("%s, %s: asked %d times in 6 days", name, target.Resource(), n)
+				t.Errorf("%s, %s: asked %d times in 6 days, want 5 to %d", name, target.Resource(), n, c.most)
 			}
 			r.registry.asked = nil
 			for minute := range 120 {
 				r.close(at(6*24*60 + float64(minute)))
 			}
 			if n := len(r.registry.asked); n > 2 {
-				t.Errorf("%s, %s: asked %d times in two hours", name, target.Resource(), n)
+				t.Errorf("%s, %s: asked %d times in two hours, want at most 2", name, target.Resource(), n)
 			}
 			r.registry.fails = nil
 			r.pass(7, 9)
 			if got, want := r.endings(), []transitionEnd{{engine.ThingDeleted, "", "pump-7", true}}; !slices.Equal(got, want) {
-				t.Errorf("%s, %s: %+v when it answers again, want %+v", name, target.Resource(), got, want)
+				t.Errorf("%s, %s: ends %+v when the registry answers again, want %+v", name, target.Resource(), got, want)
 			}
 		}
 	}
@@ -212,14 +213,14 @@ func TestChecksOfTheRegistryAreSpread(t *testing.T) {
 		most, all = max(most, len(r.registry.asked)), all+len(r.registry.asked)
 	}
 	if all != n || most > n/4 {
-		t.Errorf("%d devices were asked for %d times in a day, at most %d in an hour", n, all, most)
+		t.Errorf("%d devices: %d lookups in a day, at most %d in an hour; want one lookup each, and at most a quarter in an hour", n, all, most)
 	}
 }
 
 // A thing deleted before its alarm is raised is not a silent device.
 func TestNoAlarmIsRaisedForADeletedThing(t *testing.T) {
 	r := retiring(t, defender.AllThings)
-	r.config.ReportsEvery = 30 // later than the registry's answer is cached
+	r.config.ReportsEvery = 30 // longer than the registry's answer is cached
 	r.deploy(r.config)
 	r.registry.by = map[string]registry.Thing{"pump-7": pump}
 	r.deliver(report("1", "pump-7", at(0), ports(1, 23)), lifecycle("pump-7", "connected", "s", at(0)))
@@ -230,12 +231,12 @@ func TestNoAlarmIsRaisedForADeletedThing(t *testing.T) {
 		r.close(at(float64(minute)))
 	}
 	if got := r.changes(); strings.Contains(got, "away") || strings.Contains(got, "reports-regularly") {
-		t.Error(got)
+		t.Errorf("changes %q, want no alarm for silence", got)
 	}
 }
 
-// What the registry says when another alarm changes also holds for alarms that become due later.
-func TestAlarmIsNotRaisedAfterTheRegistryHasSaidWhy(t *testing.T) {
+// If the registry answers that the thing is gone when one alarm changes, no later alarm is raised.
+func TestNoAlarmIsRaisedOnceTheRegistryHasReportedTheEnd(t *testing.T) {
 	for name, after := range map[string]map[string]registry.Thing{
 		"deleted": nil, "renamed": {"cert-pump-7": {Name: "pump-8", Registered: true}},
 	} {
@@ -248,13 +249,13 @@ func TestAlarmIsNotRaisedAfterTheRegistryHasSaidWhy(t *testing.T) {
 		r.registry.by = after
 		r.deliver(report("2", "pump-7", at(20), ports(1, 443)))
 		for minute := 24; minute < 180; minute++ {
-			if minute == 40 { // the end of a session is no return
+			if minute == 40 { // a disconnect is not a return
 				r.deliver(lifecycle("pump-7", "disconnected", "s", at(40)))
 			}
 			r.close(at(float64(minute)))
 		}
 		if got := r.changes(); strings.Contains(got, "away") || strings.Contains(got, "reports-regularly") || !strings.Contains(got, "ports alarm-cleared") {
-			t.Errorf("%s: %s", name, got)
+			t.Errorf("%s: changes %q, want only the alarm of ports, cleared", name, got)
 		}
 		again := 300.0 // the device returns, as a client that is no thing
 		r.deliver(report("3", "pump-7", at(again), ports(3, 443)), lifecycle("pump-7", "connected", "t", at(again)))
@@ -263,7 +264,7 @@ func TestAlarmIsNotRaisedAfterTheRegistryHasSaidWhy(t *testing.T) {
 			r.close(at(again + float64(minute)))
 		}
 		if got := r.changes(); !strings.Contains(got, "away in-alarm") || !strings.Contains(got, "reports-regularly in-alarm") {
-			t.Errorf("%s, and returned: %s", name, got)
+			t.Errorf("%s, and returned: changes %q, want both alarms", name, got)
 		}
 	}
 }
@@ -279,12 +280,12 @@ func TestMovedCertificateEndsNoAlarm(t *testing.T) {
 		r.close(at(float64(minute)))
 	}
 	if got := r.changes(); strings.Contains(got, "invalidated") || !strings.Contains(got, "away alarm-cleared") {
-		t.Error(got)
+		t.Errorf("changes %q, want the alarm cleared and none invalidated", got)
 	}
 }
 
-// The certificate is detached, and whether the thing is gone cannot be asked: the alarm is raised.
-func TestThingWithoutAnAnswerIsNotDeleted(t *testing.T) {
+// The certificate is detached, and the lookup of the thing fails. The alarm is raised.
+func TestFailedLookupDoesNotMeanADeletedThing(t *testing.T) {
 	for name, fails := range map[string]error{"throttled": throttled, "denied": denied} {
 		r := retiring(t, defender.AllThings)
 		r.config.ReportsEvery = 30
@@ -298,13 +299,13 @@ func TestThingWithoutAnAnswerIsNotDeleted(t *testing.T) {
 			r.close(at(float64(minute)))
 		}
 		if got := r.changes(); !strings.Contains(got, "gateway:7 away in-alarm") || !strings.Contains(got, "gateway:7 reports-regularly in-alarm") || strings.Contains(got, "invalidated") {
-			t.Errorf("%s: %s", name, got)
+			t.Errorf("%s: changes %q, want both alarms", name, got)
 		}
 	}
 }
 
-// A device that returns is judged as before.
-func TestReturningDeviceIsJudgedAnew(t *testing.T) {
+// A device that returns raises its alarms again.
+func TestReturningDeviceAlarmsAgain(t *testing.T) {
 	r := retiring(t, defender.AllThings)
 	r.registry.by = map[string]registry.Thing{"pump-7": pump}
 	r.retire("pump-7")
@@ -318,6 +319,6 @@ func TestReturningDeviceIsJudgedAnew(t *testing.T) {
 		r.close(at(again + float64(minute)))
 	}
 	if got := r.changes(); got != alarms("pump-7", "in-alarm", "alarm-invalidated", "in-alarm") {
-		t.Error(got)
+		t.Errorf("changes %q, want each alarm twice", got)
 	}
 }

@@ -45,7 +45,7 @@ type tester interface {
 	Fatalf(string, ...any)
 }
 
-// rig is the function with everything around it in memory.
+// rig has the function, with all services in memory.
 type rig struct {
 	t        tester
 	config   engine.Config
@@ -54,7 +54,7 @@ type rig struct {
 	table    *table
 	queue    *queue
 	registry *things
-	iot      *topics
+	iot      *dataPlane
 	handler  *handler.Handler
 	logs     bytes.Buffer
 	metrics  bytes.Buffer
@@ -74,12 +74,12 @@ func profile(behaviors ...defender.Behavior) engine.Config {
 
 func newRig(t tester, c engine.Config, groups ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, now: start, table: newTable(t), queue: &queue{}, registry: &things{}, iot: &topics{}, config: c, groups: groups}
+	r := &rig{t: t, now: start, table: newTable(t), queue: &queue{}, registry: &things{}, iot: &dataPlane{}, config: c, groups: groups}
 	r.deploy(c)
 	return r
 }
 
-// deploy restarts the function with other behaviors.
+// deploy starts a new environment of the function with these behaviors.
 func (r *rig) deploy(c engine.Config) {
 	r.t.Helper()
 	log := slog.New(slog.NewJSONHandler(&r.logs, nil))
@@ -98,19 +98,19 @@ func (r *rig) deploy(c engine.Config) {
 	}
 }
 
-// queue stores what is sent to the forwarder.
+// queue stores the messages to the forwarder, and has the attributes of the telemetry queue.
 type queue struct {
-	mu      sync.Mutex
-	bodies  []string
-	waiting string
-	flying  string
-	asked   int
-	// step: see table. refuse selects the bodies that are refused.
+	mu       sync.Mutex
+	bodies   []string
+	waiting  string
+	inFlight string
+	asked    int
+	// step is as in table. Bodies that contain refuse are refused.
 	step   func(operation, key string, done bool) error
 	refuse string
 }
 
-// forbidden matches what a message of Amazon SQS must not contain.
+// forbidden reports whether Amazon SQS refuses a message with a character.
 // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 func forbidden(r rune) bool {
 	return r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF
@@ -121,7 +121,7 @@ func (q *queue) SendMessageBatch(ctx context.Context, in *sqs.SendMessageBatchIn
 		return nil, err
 	}
 	if len(in.Entries) == 0 || len(in.Entries) > 10 || *in.QueueUrl != "https://queue/ingest" {
-		return nil, fmt.Errorf("batch %+v", in)
+		return nil, fmt.Errorf("unexpected SendMessageBatch %+v", in)
 	}
 	if q.step != nil {
 		if err := q.step("SendMessageBatch", "", false); err != nil {
@@ -130,7 +130,7 @@ func (q *queue) SendMessageBatch(ctx context.Context, in *sqs.SendMessageBatchIn
 	}
 	for _, e := range in.Entries {
 		if strings.ContainsFunc(*e.MessageBody, forbidden) {
-			return nil, errors.New("InvalidMessageContents") // for one, or for all: AWS does not say
+			return nil, errors.New("InvalidMessageContents") // AWS does not document whether this fails one message or all
 		}
 	}
 	out := &sqs.SendMessageBatchOutput{}
@@ -155,7 +155,7 @@ func (q *queue) SendMessageBatch(ctx context.Context, in *sqs.SendMessageBatchIn
 func (q *queue) GetQueueAttributes(_ context.Context, in *sqs.GetQueueAttributesInput, _ ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error) {
 	q.asked++
 	return &sqs.GetQueueAttributesOutput{Attributes: map[string]string{
-		"ApproximateNumberOfMessages": cmp.Or(q.waiting, "0"), "ApproximateNumberOfMessagesNotVisible": cmp.Or(q.flying, "0"),
+		"ApproximateNumberOfMessages": cmp.Or(q.waiting, "0"), "ApproximateNumberOfMessagesNotVisible": cmp.Or(q.inFlight, "0"),
 	}}, nil
 }
 
@@ -178,7 +178,7 @@ func (r *rig) messages() []transition.Message {
 	return all
 }
 
-// changes formats the distinct transitions: device, behavior, change.
+// changes lists the distinct transitions: device, behavior, change.
 func (r *rig) changes() string {
 	var all []string
 	for _, m := range r.messages() {
@@ -187,15 +187,15 @@ func (r *rig) changes() string {
 	return strings.Join(all, ", ")
 }
 
-// things is the registry.
+// things is the AWS IoT registry.
 type things struct {
 	mu    sync.Mutex
 	by    map[string]registry.Thing // by client ID, or by principal
 	asked []string
 	fails error
-	// failsFor is a client ID whose lookups alone fail.
+	// failsFor, if set, is the only client ID whose lookups fail.
 	failsFor string
-	// looked are the certificates of additional connections that were looked up.
+	// looked has the lookups of the certificates of further connections.
 	looked []string
 }
 
@@ -236,18 +236,18 @@ func (t *things) Resolve(_ context.Context, clientID, principal string, _ time.T
 	return registry.Thing{Name: clientID}, nil
 }
 
-// topics is the data plane of AWS IoT: it stores published messages and has connections.
-type topics struct {
+// dataPlane is the data plane of AWS IoT. It stores published messages.
+type dataPlane struct {
 	mu        sync.Mutex
 	published []string
 	fails     error
-	// connections by client ID; any other client connected long ago.
+	// connections has connections by client ID. Any other client has been connected for long.
 	connections map[string]iotdataplane.GetConnectionOutput
 	asked       []string // client IDs
 	unknown     error    // the error of GetConnection
 }
 
-func (p *topics) GetConnection(ctx context.Context, in *iotdataplane.GetConnectionInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.GetConnectionOutput, error) {
+func (p *dataPlane) GetConnection(ctx context.Context, in *iotdataplane.GetConnectionInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.GetConnectionOutput, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = append(p.asked, *in.ClientId)
@@ -260,7 +260,7 @@ func (p *topics) GetConnection(ctx context.Context, in *iotdataplane.GetConnecti
 	return &iotdataplane.GetConnectionOutput{ClientId: in.ClientId, Connected: true, ConnectedSince: 1}, nil
 }
 
-func (p *topics) Publish(_ context.Context, in *iotdataplane.PublishInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.PublishOutput, error) {
+func (p *dataPlane) Publish(_ context.Context, in *iotdataplane.PublishInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.PublishOutput, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.published = append(p.published, aws.ToString(in.Topic)+" "+string(in.Payload))
@@ -272,7 +272,7 @@ func at(minutes float64) time.Time {
 	return start.Add(time.Duration(minutes * float64(time.Minute)))
 }
 
-// sent returns telemetry as the queue delivers it.
+// sent returns telemetry as a message of the queue.
 func sent(id string, when time.Time, t iotrule.Telemetry) events.SQSMessage {
 	body, err := json.Marshal(t)
 	if err != nil {
@@ -284,6 +284,7 @@ func sent(id string, when time.Time, t iotrule.Telemetry) events.SQSMessage {
 	}
 }
 
+// ports returns the payload of a report with listening TCP ports.
 func ports(id int, list ...int) []byte {
 	var items []string
 	for _, p := range list {
@@ -297,7 +298,7 @@ func report(id string, client string, when time.Time, payload []byte) events.SQS
 	return sent(id, when, iotrule.Telemetry{Kind: iotrule.DeviceReport, Topic: "reports/" + client, Time: when.UnixMilli(), ID: id, ClientID: client, Principal: "cert-" + client, Payload: payload})
 }
 
-// message returns a message of that many bytes.
+// message returns the telemetry of a published message with a size in bytes.
 func message(id, client string, when time.Time, size int64) events.SQSMessage {
 	return sent(id, when, iotrule.Telemetry{Kind: iotrule.PublishedMessage, Topic: "t", Time: when.UnixMilli(), ID: id, ClientID: client, Principal: "cert-" + client, SourceIP: "10.0.0.1", Bytes: size})
 }
@@ -331,7 +332,7 @@ func (r *rig) deliver(messages ...events.SQSMessage) []string {
 	return again
 }
 
-// close requests all partitions to close.
+// close runs the closer of some partitions, or of both.
 func (r *rig) close(when time.Time, partitions ...int) {
 	r.t.Helper()
 	if err := r.tryClose(context.Background(), when, partitions...); err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// connections returns a report with that many connections, of which it lists the first 50, as
-// AWS's agent for Python does. The last one listed has the address last.
+// connections returns a report with a number of connections. It lists the first 50, as
+// AWS's agent for Python does. last is the address of the last listed one.
 func connections(id int, when float64, total int, last string) events.SQSMessage {
 	var list []string
 	for i := range min(total, 50) - 1 {
@@ -30,16 +30,16 @@ func TestSampledConnections(t *testing.T) {
 		defender.Behavior{Name: "many", Criteria: defender.EstablishedTCPConnections.LessThan(100)},
 	))
 	r.deliver(connections(1, 0, 126, "192.0.2.1"))
-	r.deliver(connections(2, 10, 126, "10.0.0.50")) // conforms, as far as known
+	r.deliver(connections(2, 10, 126, "10.0.0.50")) // the listed connections conform
 	r.close(at(20))
 	if got := r.changes(); got != "pump many in-alarm, pump peers in-alarm" {
-		t.Fatal(got)
+		t.Fatalf("changes %q, want both alarms", got)
 	}
 	if s := r.messages()[1].Transition.Sampled; s == nil || s.String() != "50 of 126" {
 		t.Errorf("sampled %v, want 50 of 126", s)
 	}
 	if s := r.messages()[0].Transition.Sampled; s != nil {
-		t.Errorf("the count is sampled: %v", s)
+		t.Errorf("sampled %v, want none for the count", s)
 	}
 	if n := r.counted(contract.MetricSampledLists); n != 2 {
 		t.Errorf("%d sampled lists counted, want 2", n)
@@ -47,9 +47,9 @@ func TestSampledConnections(t *testing.T) {
 	r.deliver(connections(3, 30, 40, "10.0.0.50")) // the whole list
 	r.close(at(40))
 	if got := r.changes(); got != "pump many in-alarm, pump many alarm-cleared, pump peers in-alarm, pump peers alarm-cleared" {
-		t.Error(got)
+		t.Errorf("changes %q, want both alarms cleared", got)
 	}
 	if s := r.messages()[3].Transition.Sampled; s != nil {
-		t.Errorf("cleared by a sample: %v", s)
+		t.Errorf("sampled %v, want none for the complete list", s)
 	}
 }

@@ -28,24 +28,24 @@ func TestStateOfAnotherVersion(t *testing.T) {
 	it := r.table.of("pump")
 	it["state"] = text(strings.Replace(str(it, "state"), `"v":1`, `"v":99`, 1))
 	if again := r.deliver(report("3", "pump", at(1), ports(2, 23)), report("4", "valve", at(1), ports(2, 23))); again != nil {
-		t.Errorf("%v come again, although no retry helps", again)
+		t.Errorf("messages %v are retried, want none: a retry does not help", again)
 	}
 	if err := r.tryClose(context.Background(), at(10)); err == nil {
-		t.Error("the closer does not say that it cannot read a state")
+		t.Error("the closer does not report the unreadable state")
 	}
 	if n := r.counted(contract.MetricUnreadableStates); n != 2 {
-		t.Errorf("%d counted, want one of the evaluator and one of the closer", n)
+		t.Errorf("%d unreadable states counted, want one of the evaluator and one of the closer", n)
 	}
 	if log := r.logs.String(); !strings.Contains(log, `"device":"pump"`) || !strings.Contains(log, "version 99") {
-		t.Error(log)
+		t.Errorf("the log does not name the device and the version: %s", log)
 	}
 	if got := r.changes(); got != "valve ports in-alarm" {
-		t.Error(got)
+		t.Errorf("changes %q, want the alarm of valve", got)
 	}
 }
 
-// lists returns behaviors of custom metrics, and a report that violates all of them with the
-// maximum that is stored.
+// lists returns n behaviors of custom metrics, and a report that violates all of them with the
+// largest values that are stored.
 func lists(n int) ([]defender.Behavior, []byte) {
 	var all []defender.Behavior
 	metrics := map[string]any{}
@@ -66,14 +66,14 @@ func TestStateThatDoesNotFitLosesItsValuesButNoAlarm(t *testing.T) {
 	behaviors, payload := lists(280)
 	r := newRig(t, profile(behaviors...))
 	if again := r.deliver(report("1", "pump", at(0), payload)); again != nil {
-		t.Errorf("%v come again", again)
+		t.Errorf("messages %v are retried, want none", again)
 	}
 	r.close(at(5))
 	if got := strings.Count(r.changes(), "in-alarm"); got != len(behaviors) {
 		t.Errorf("%d alarms, want %d", got, len(behaviors))
 	}
 	if n := r.counted(contract.MetricOversizedStates); n != 0 {
-		t.Errorf("%d counted", n)
+		t.Errorf("%d oversized states counted, want none", n)
 	}
 }
 
@@ -86,10 +86,10 @@ func TestOversizedStateIsReportedAndNotRetried(t *testing.T) {
 	event := fmt.Sprintf(`{"clientId":"pump","timestamp":%d,"eventType":"connected","sessionIdentifier":"s","ipAddress":"192.0.2.1"}`, at(0).UnixMilli())
 	r.deliver(sent("1", at(0), iotrule.Telemetry{Kind: iotrule.LifecycleEvent, Payload: []byte(event)}))
 	if again := r.deliver(report("2", "pump", at(10), ports(2, 443))); again != nil {
-		t.Errorf("%v come again", again)
+		t.Errorf("messages %v are retried, want none", again)
 	}
 	if n := r.counted(contract.MetricOversizedStates); n != 1 || !strings.Contains(r.logs.String(), "more behaviors at once than its state can hold") {
-		t.Errorf("%d counted, logged %s", n, r.logs.String())
+		t.Errorf("%d oversized states counted, want one; log %s", n, r.logs.String())
 	}
 }
 
@@ -103,32 +103,32 @@ func TestTimeOfAThingNeverGoesBack(t *testing.T) {
 	r.deliver(report("1", "pump", at(0), ports(1, 23)))
 	r.close(at(30))
 	if got := r.changes(); got != "pump ports in-alarm, pump ports alarm-cleared" || r.counted(contract.MetricLate) == 0 {
-		t.Errorf("%s, %d late", got, r.counted(contract.MetricLate))
+		t.Errorf("changes %q, %d late datapoints; want one alarm that is cleared, and some", got, r.counted(contract.MetricLate))
 	}
 }
 
-func TestStateDoesNotExpire(t *testing.T) {
+func TestStateInUseDoesNotExpire(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "away", Criteria: defender.DisconnectDuration.LessThan(30)}, defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(443)}))
 	r.deliver(lifecycle("online", "connected", "s", at(0)), report("1", "pump", at(0), ports(1, 23)))
 	r.close(at(20))
 	if it := r.table.of("online"); it[contract.StateDueAt] != nil || it[contract.StateExpiry] != nil || !strings.Contains(str(it, "state"), "away") {
-		t.Errorf("of a device that is online there is %v", it)
+		t.Errorf("the item of an online device is due or expires: %v", it)
 	}
 	r.deliver(report("2", "pump", at(21), ports(2, 443)))
 	r.queue.refuse = "alarm-cleared"
 	r.close(at(30))
 	if it := r.table.of("pump"); it["outbox"] == nil || it[contract.StateExpiry] != nil {
-		t.Errorf("of a device that has something to say there is %v", it)
+		t.Errorf("the item of a device with an outbox expires: %v", it)
 	}
 }
 
-func TestThingIsDueWhenItsBehaviorsSay(t *testing.T) {
+func TestDueTimeFollowsTheBehaviors(t *testing.T) {
 	r := newRig(t, telnet())
 	r.deliver(report("1", "pump", at(0), ports(1, 23)))
 	r.close(at(5))
 	it := r.table.of("pump")
 	due := it[contract.StateDueAt]
-	it[contract.StateDueAt] = &types.AttributeValueMemberN{Value: fmt.Sprint(at(1).UnixMilli())} // by other behaviors, once
+	it[contract.StateDueAt] = &types.AttributeValueMemberN{Value: fmt.Sprint(at(1).UnixMilli())} // as if set by behaviors of an older deployment
 	r.close(at(6))
 	if again := r.table.of("pump")[contract.StateDueAt]; !reflect.DeepEqual(again, due) {
 		t.Errorf("due at %v, want %v", again, due)
@@ -150,16 +150,16 @@ func TestDueTimeOfReportingDeviceMovesOnlyWhenReached(t *testing.T) {
 		times[num(r.table.of("pump"), contract.StateDueAt)] = true
 	}
 	if len(times) > 4 || r.changes() != "" {
-		t.Errorf("%d due times in an hour, %s", len(times), r.changes())
+		t.Errorf("%d due times in an hour, want at most 4; changes %q, want none", len(times), r.changes())
 	}
 	for minute := 60; r.changes() == ""; minute++ {
 		if minute > 56+15+15/4+5 {
-			t.Fatal("no alarm for silence since minute 55")
+			t.Fatal("no alarm, although the device is silent since minute 55")
 		}
 		r.close(at(float64(minute)))
 	}
 	if got := r.changes(); got != "pump reports-regularly in-alarm" {
-		t.Error(got)
+		t.Errorf("changes %q, want the alarm for silence", got)
 	}
 }
 
@@ -168,11 +168,11 @@ func TestRecordedSessionsExpire(t *testing.T) {
 	r.deliver(lifecycle("pump", "connected", "s", at(0)))
 	it := r.table.of("pump")
 	if num(it, contract.StateExpiry) < at(engine.Lateness(batching).Minutes()).Unix() || it[contract.StateDueAt] != nil {
-		t.Errorf("stored %v", it)
+		t.Errorf("stored %v, want a session that expires after the lateness bound", it)
 	}
 	r.deliver(message("1", "pump", at(2), 26))
 	if it := r.table.of("pump"); it[contract.StateExpiry] != nil || it[contract.StateDueAt] == nil {
-		t.Errorf("what counts expires: %v", it)
+		t.Errorf("the item with a counted message expires: %v", it)
 	}
 }
 
@@ -185,20 +185,20 @@ func TestStateOfARemovedBehaviorIsKeptTwoDays(t *testing.T) {
 	r.deliver(report("2", "pump", at(10), ports(2, 443)))
 	r.close(at(20))
 	if state := str(r.table.of("pump"), "state"); !strings.Contains(state, "Profile/gone") || strings.Contains(state, "Profile/ports") {
-		t.Errorf("state %s", state)
+		t.Errorf("state %s, want that of the removed behavior alone", state)
 	}
 	r.close(at(50 * 60))
 	if got := r.changes(); got != "pump gone in-alarm, pump ports in-alarm, pump ports alarm-cleared" {
-		t.Error(got)
+		t.Errorf("changes %q", got)
 	}
 	if it := r.table.of("pump"); it[contract.StateExpiry] == nil {
-		t.Errorf("left %v", it)
+		t.Errorf("the item %v does not expire", it)
 	}
 }
 
-// A behavior is removed and restored while its device is silent. The forwarder may have archived
-// the finding, or may never have received it: it ends, and is raised anew.
-func TestReturningBehaviorIsJudgedAnew(t *testing.T) {
+// A behavior is removed and restored while its device is silent. The forwarder may have archived the
+// finding, or may never have received the alarm. So the alarm ends, and may be raised again.
+func TestRestoredBehaviorAlarmsAgain(t *testing.T) {
 	other := profile(defender.Behavior{Name: "udp", Criteria: defender.ListeningUDPPorts.InPorts(443)})
 	run := func(c *crasher, open int) string {
 		r := newRig(t, telnet())
@@ -224,22 +224,22 @@ func TestReturningBehaviorIsJudgedAnew(t *testing.T) {
 		return strings.Join(all, ", ")
 	}
 	for open, want := range map[int]string{23: "in-alarm 0, alarm-invalidated 1, in-alarm 1800000", 443: "in-alarm 0, alarm-invalidated 1"} {
-		calm := &crasher{}
-		if got := run(calm, open); got != want || calm.calls < 20 {
-			t.Fatalf("%d calls: %s, want %s", calm.calls, got, want)
+		healthy := &crasher{}
+		if got := run(healthy, open); got != want || healthy.calls < 20 {
+			t.Fatalf("port %d, without a crash: %d calls, changes %s, want %s", open, healthy.calls, got, want)
 		}
 		for _, after := range []bool{false, true} {
-			for at := 1; at <= calm.calls; at++ {
+			for at := 1; at <= healthy.calls; at++ {
 				if got := run(&crasher{at: at, after: after}, open); got != want {
-					t.Errorf("crash at call %d, after its effect %v: %s, want %s", at, after, got, want)
+					t.Errorf("port %d, crash at call %d, after its effect %v: %s, want %s", open, at, after, got, want)
 				}
 			}
 		}
 	}
 }
 
-// During a deployment an old environment starts, and stores its behaviors as if the new ones were
-// removed. The new environments must not keep that.
+// During a deployment, an old environment starts and stores its behaviors, as if the new ones were
+// removed. The new environments must not use that.
 func TestEnvironmentsOfADeploymentAgree(t *testing.T) {
 	udp := profile(defender.Behavior{Name: "udp", Criteria: defender.ListeningUDPPorts.InPorts(443)})
 	r := newRig(t, telnet())
@@ -258,14 +258,14 @@ func TestEnvironmentsOfADeploymentAgree(t *testing.T) {
 		r.close(r.now)
 	}
 	if got := r.changes(); got != "pump ports in-alarm" {
-		t.Errorf("%q", got)
+		t.Errorf("changes %q, want the alarm of pump", got)
 	}
 }
 
 func TestGenerationsAreWrittenOnce(t *testing.T) {
 	table := newTable(t)
 	store := state.New(table, "state", nil)
-	of := func(c engine.Config) []engine.Compiled {
+	compile := func(c engine.Config) []engine.Compiled {
 		all, err := c.Compile()
 		if err != nil {
 			t.Fatal(err)
@@ -276,15 +276,15 @@ func TestGenerationsAreWrittenOnce(t *testing.T) {
 	table.step = func(operation, key string, done bool) error {
 		if operation == "PutItem" && !done && conflicts > 0 {
 			conflicts--
-			_, err := store.Name(context.Background(), of(telnet()))
+			_, err := store.Name(context.Background(), compile(telnet()))
 			return errors.Join(err, conflict())
 		}
 		return nil
 	}
 	for range 3 {
-		g, err := store.Name(context.Background(), of(telnet()))
+		g, err := store.Name(context.Background(), compile(telnet()))
 		if err != nil || !maps.Equal(g, engine.Generations{"Profile/ports": 0, "device-agent/reports-readable": 0}) {
-			t.Fatalf("%v, %v", g, err)
+			t.Fatalf("generations %v, error %v; want generation 0 of both", g, err)
 		}
 	}
 	if calls := table.took(); calls["PutItem behaviors"] != 1 {

@@ -15,17 +15,17 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// shards is the content of a Kinesis stream: the arrival times of records, by shard. Its
+// shards is a Kinesis stream: the arrival times of its records, by shard. Its
 // iterators contain a shard and a position.
 type shards struct {
 	arrived [][]time.Time
-	page    int // of ListShards, 0 for all
-	// empty is how many read requests return no record, though there may be more in the shard.
-	// closed shards end.
+	page    int // the page size of ListShards; 0 means one page
+	// empty is how many calls of GetRecords first return no record, although the shard may have more.
+	// closed reports whether the shards are closed.
 	empty  int
 	closed bool
 	fails  map[string]error // by operation
-	// asked are the operations, from is the time of the last request.
+	// asked has the operations called, from the timestamp of the last iterator.
 	asked []string
 	from  time.Time
 }
@@ -52,11 +52,11 @@ func (s *shards) ListShards(_ context.Context, in *kinesis.ListShardsInput, _ ..
 	first, out := 0, &kinesis.ListShardsOutput{}
 	if in.NextToken != nil {
 		if in.StreamName != nil || in.ShardFilter != nil {
-			return nil, errors.New("a token and its value")
+			return nil, errors.New("a token with other parameters")
 		}
 		fmt.Sscan(*in.NextToken, &first)
 	} else if aws.ToString(in.StreamName) != "telemetry" || in.ShardFilter.Type != types.ShardFilterTypeFromTimestamp {
-		return nil, fmt.Errorf("shards of %+v", in)
+		return nil, fmt.Errorf("unexpected ListShards %+v", in)
 	}
 	last := len(s.arrived)
 	if s.page > 0 && first+s.page < last {
@@ -74,7 +74,7 @@ func (s *shards) GetShardIterator(_ context.Context, in *kinesis.GetShardIterato
 		return nil, err
 	}
 	if *in.StreamName != "telemetry" || in.ShardIteratorType != types.ShardIteratorTypeAtTimestamp {
-		return nil, fmt.Errorf("iterator of %+v", in)
+		return nil, fmt.Errorf("unexpected GetShardIterator %+v", in)
 	}
 	s.from = *in.Timestamp
 	shard, position := 0, 0
@@ -90,7 +90,7 @@ func (s *shards) GetRecords(_ context.Context, in *kinesis.GetRecordsInput, _ ..
 		return nil, err
 	}
 	if *in.Limit != 1 {
-		return nil, fmt.Errorf("records %+v", in)
+		return nil, fmt.Errorf("unexpected GetRecords %+v", in)
 	}
 	shard, position := 0, 0
 	fmt.Sscan(*in.ShardIterator, &shard, &position)
@@ -108,8 +108,8 @@ func (s *shards) GetRecords(_ context.Context, in *kinesis.GetRecordsInput, _ ..
 	return out, nil
 }
 
-// fed returns a rig whose evaluator last wrote progress at minute 0, when pump opened telnet.
-func fed(t tester, s *shards) *rig {
+// newStreamRig returns a rig whose evaluator last wrote progress at minute 0, when pump opened telnet.
+func newStreamRig(t tester, s *shards) *rig {
 	r := newRig(t, telnet())
 	r.handler.TelemetryQueueURL, r.handler.TelemetryStream, r.handler.Kinesis = "", "telemetry", s
 	r.now = at(0)
@@ -117,7 +117,7 @@ func fed(t tester, s *shards) *rig {
 	return r
 }
 
-// arrivals are those of one shard.
+// arrivals returns the arrival times of one shard.
 func arrivals(minutes ...float64) []time.Time {
 	all := []time.Time{}
 	for _, m := range minutes {
@@ -135,68 +135,68 @@ func TestCloserChecksWhetherTelemetryWaitsInTheStream(t *testing.T) {
 		blind  bool
 		reads  int
 	}{
-		"no shard has anything":                  {shards{arrived: [][]time.Time{{}, {}}}, 60, false, 2},
+		"empty shards":                           {shards{arrived: [][]time.Time{{}, {}}}, 60, false, 2},
 		"judged records are still in the stream": {shards{arrived: [][]time.Time{arrivals(-5, 0, 1.4)}}, 60, false, 1},
 		"a record waits":                         {shards{arrived: [][]time.Time{arrivals(0, 2)}}, 60, true, 1},
-		"it stops at the first":                  {shards{arrived: [][]time.Time{{}, arrivals(2), arrivals(2)}}, 60, true, 2},
+		"two records, of which one is enough":    {shards{arrived: [][]time.Time{{}, arrivals(2), arrivals(2)}}, 60, true, 2},
 		"a record waits for its batch":           {shards{arrived: [][]time.Time{arrivals(0, 58.5)}}, 60, false, 1},
 		"shards on another page":                 {shards{arrived: [][]time.Time{{}, {}, arrivals(2)}, page: 1}, 60, true, 3},
-		"empty answers before the record":        {shards{arrived: [][]time.Time{arrivals(2)}, empty: 2}, 60, true, 3},
-		"empty answers before the end":           {shards{arrived: [][]time.Time{arrivals(0)}, empty: 2}, 60, false, 3},
-		"too many of them, and nobody knows":     {shards{arrived: [][]time.Time{arrivals(0), {}}, empty: 3}, 60, true, 3},
+		"empty pages before the record":          {shards{arrived: [][]time.Time{arrivals(2)}, empty: 2}, 60, true, 3},
+		"empty pages before the end":             {shards{arrived: [][]time.Time{arrivals(0)}, empty: 2}, 60, false, 3},
+		"too many empty pages":                   {shards{arrived: [][]time.Time{arrivals(0), {}}, empty: 3}, 60, true, 3},
 		"a closed shard at its end":              {shards{arrived: [][]time.Time{arrivals(0)}, closed: true}, 60, false, 1},
-		"records that are never judged again":    {shards{arrived: [][]time.Time{arrivals(2)}}, 7 * 60, false, 1},
-		"more shards than are looked at":         {shards{arrived: append(make([][]time.Time, 100), arrivals(2))}, 60, false, 100},
+		"records older than the retry period":    {shards{arrived: [][]time.Time{arrivals(2)}}, 7 * 60, false, 1},
+		"more shards than are read":              {shards{arrived: append(make([][]time.Time, 100), arrivals(2))}, 60, false, 100},
 		"recent progress":                        {shards{arrived: [][]time.Time{arrivals(2)}}, 3.4, false, 0},
 	} {
-		r := fed(t, &c.stream)
+		r := newStreamRig(t, &c.stream)
 		r.close(at(c.at), 0)
 		if got := r.counted(contract.MetricBlind) == 1; got != c.blind || c.stream.count("GetRecords") != c.reads || r.queue.asked > 0 {
-			t.Errorf("%s: blind %v, %d reads, the queue asked %d times", name, got, c.stream.count("GetRecords"), r.queue.asked)
+			t.Errorf("%s: blind %v, %d reads, the queue asked %d times; want %v, %d and none", name, got, c.stream.count("GetRecords"), r.queue.asked, c.blind, c.reads)
 		}
-		if said := strings.Contains(r.logs.String(), "which are not all"); said != (len(c.stream.arrived) > 100) {
-			t.Errorf("%s: logs %s", name, r.logs.String())
+		if logged := strings.Contains(r.logs.String(), "which are not all"); logged != (len(c.stream.arrived) > 100) {
+			t.Errorf("%s: log %s", name, r.logs.String())
 		}
 	}
 }
 
-func TestCloserWithoutProgressLooksAtAllThatIsStillJudged(t *testing.T) {
+func TestCloserWithoutProgressReadsTheWholeRetryPeriod(t *testing.T) {
 	s := &shards{arrived: [][]time.Time{arrivals(-7 * 60)}}
 	r := newRig(t, telnet())
 	r.handler.TelemetryQueueURL, r.handler.TelemetryStream, r.handler.Kinesis = "", "telemetry", s
 	r.close(at(0), 0)
 	if want := at(0).Add(-contract.TelemetryRetry); !s.from.Equal(want) || r.counted(contract.MetricBlind) != 0 {
-		t.Errorf("looked from %v, want %v", s.from, want)
+		t.Errorf("read from %v, want %v; blind %d times, want none", s.from, want, r.counted(contract.MetricBlind))
 	}
 	s.arrived[0] = arrivals(-7*60, -30)
 	r.close(at(1), 0)
 	if r.counted(contract.MetricBlind) != 1 {
-		t.Error("telemetry that no evaluator ever took is not seen")
+		t.Error("a record that no evaluator has read does not make the closer blind")
 	}
 }
 
-// A quiet hour is read once: the next run continues at the last position, until the iterator
+// The closer reads a quiet hour once. The next run continues at the last position, until the iterator
 // expires or the evaluator writes progress.
 func TestCloserResumesInTheShard(t *testing.T) {
 	s := &shards{arrived: [][]time.Time{{}}, empty: 5}
-	r := fed(t, s)
+	r := newStreamRig(t, s)
 	for minute, want := range []string{
 		"ListShards GetShardIterator GetRecords GetRecords GetRecords", "ListShards GetRecords GetRecords GetRecords", "ListShards GetRecords",
 	} {
 		s.asked = nil
 		r.close(at(60+float64(minute)), 0)
 		if got := strings.Join(s.asked, " "); got != want {
-			t.Errorf("minute %d: %s", minute, got)
+			t.Errorf("minute %d: calls %s, want %s", minute, got, want)
 		}
 	}
 	if got := r.counted(contract.MetricBlind); got != 1 {
-		t.Errorf("blind %d times, want once: while the shard was being crossed", got)
+		t.Errorf("blind %d times, want once, before the end of the shard was reached", got)
 	}
 	s.arrived[0] = arrivals(62)
-	r.close(at(63), 0) // it may be waiting for its batch
+	r.close(at(63), 0) // the record may be waiting for its batch
 	r.close(at(65), 0)
 	if got := r.counted(contract.MetricBlind); got != 2 || s.count("GetShardIterator") != 0 {
-		t.Errorf("blind %d times, %v", got, s.asked)
+		t.Errorf("blind %d times, want twice; calls %v, want no new iterator", got, s.asked)
 	}
 	r.close(at(68), 0)
 	if s.count("GetShardIterator") != 1 {
@@ -207,23 +207,23 @@ func TestCloserResumesInTheShard(t *testing.T) {
 	s.arrived[0] = arrivals(62, 68)
 	r.close(at(69), 0)
 	if s.count("GetShardIterator") != 2 || !s.from.Equal(at(66.5)) || r.counted(contract.MetricBlind) != 3 {
-		t.Errorf("looked from %v, blind %d times", s.from, r.counted(contract.MetricBlind))
+		t.Errorf("read from %v, blind %d times; want from minute 66.5 and 3 times", s.from, r.counted(contract.MetricBlind))
 	}
 }
 
-// If the stream cannot be read, as when it is throttled, the run fails as with a queue: nothing
-// is judged, and the closer's errors report it.
-func TestStreamThatCannotBeReadFailsTheRun(t *testing.T) {
+// If the stream cannot be read, for example because it is throttled, the run fails, as with a queue:
+// it judges nothing, and the closer's errors show it.
+func TestUnreadableStreamFailsTheRun(t *testing.T) {
 	for _, operation := range []string{"ListShards", "GetShardIterator", "GetRecords"} {
 		s := &shards{arrived: [][]time.Time{{}}, fails: map[string]error{operation: &types.ProvisionedThroughputExceededException{Message: aws.String("slow down")}}}
-		r := fed(t, s)
+		r := newStreamRig(t, s)
 		if err := r.tryClose(t.Context(), at(60), 0, 1); err == nil || !strings.Contains(err.Error(), operation) || !strings.Contains(err.Error(), "slow down") || r.changes() != "" {
-			t.Errorf("%s: %v, %s", operation, err, r.changes())
+			t.Errorf("%s: error %v, changes %q; want an error that names the call, and no change", operation, err, r.changes())
 		}
 		s.fails = nil
 		r.close(at(61))
 		if r.changes() != "pump ports in-alarm" {
-			t.Errorf("%s: %q after it could be asked again", operation, r.changes())
+			t.Errorf("%s: changes %q after the failure, want the alarm of pump", operation, r.changes())
 		}
 	}
 }
@@ -231,20 +231,20 @@ func TestStreamThatCannotBeReadFailsTheRun(t *testing.T) {
 // The lag in a heartbeat counts until the stream can be read.
 func TestLagOfAStreamHoldsUntilItIsRead(t *testing.T) {
 	s := &shards{arrived: [][]time.Time{{}}}
-	r := fed(t, s)
+	r := newStreamRig(t, s)
 	r.now = at(60)
 	r.deliver(report("2", "other", at(-5), ports(1, 443)))
 	r.close(at(65))
 	if r.changes() != "" || len(s.asked) > 0 {
-		t.Errorf("%q, asked %v", r.changes(), s.asked)
+		t.Errorf("changes %q, calls %v; want none", r.changes(), s.asked)
 	}
 	r.close(at(66))
 	if r.changes() != "pump ports in-alarm" || !s.from.Equal(at(63.5)) {
-		t.Errorf("%q, from %v", r.changes(), s.from)
+		t.Errorf("changes %q, read from %v; want the alarm of pump, and minute 63.5", r.changes(), s.from)
 	}
 }
 
-// A lag that batching explains does not count: it would block later heartbeats.
+// A lag that batching explains does not count, because it would block later heartbeats.
 func TestHeartbeatsWithoutLagReplaceEachOther(t *testing.T) {
 	r := newRig(t, telnet())
 	for minute, lag := range []time.Duration{90 * time.Second, time.Second} {
@@ -252,7 +252,7 @@ func TestHeartbeatsWithoutLagReplaceEachOther(t *testing.T) {
 		r.now = at(float64(minute))
 		r.deliver(report(fmt.Sprint(minute), "pump", r.now.Add(-lag), ports(1, 443)))
 		if p, err := r.handler.Store.Progress(t.Context()); err != nil || !p.At.Equal(r.now) || p.Lag != 0 {
-			t.Errorf("minute %d: %+v, %v", minute, p, err)
+			t.Errorf("minute %d: progress %+v, error %v; want no lag", minute, p, err)
 		}
 	}
 }

@@ -18,8 +18,8 @@ import (
 
 type item = map[string]types.AttributeValue
 
-// table is a state table in memory. It supports only the expressions of evaluator and fleet; any
-// other fails the test. Its pages are short.
+// table is a state table in memory. An expression that the evaluator and the fleet do not use
+// fails the test. Its pages are short.
 type table struct {
 	t tester
 	// step, if set, runs before and after each call takes effect. Its error becomes the call's.
@@ -64,7 +64,8 @@ func (f *table) of(subject string) item {
 	return f.items[[2]string{"thing#" + subject, "state"}]
 }
 
-// took returns the calls about things and progress since its last call.
+// took returns the number of calls since it was last called, by operation. The name of a call about
+// another item than a thing's ends with the partition key.
 func (f *table) took() map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -99,7 +100,7 @@ func (f *table) do(ctx context.Context, operation, key string, units int, effect
 func (f *table) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
 	asked := in.RequestItems["state"]
 	if len(in.RequestItems) != 1 || len(asked.Keys) == 0 || len(asked.Keys) > 100 || asked.ConsistentRead != nil {
-		f.t.Errorf("batch of reads %+v", in.RequestItems)
+		f.t.Errorf("unexpected BatchGetItem %+v", in.RequestItems)
 	}
 	out := &dynamodb.BatchGetItemOutput{Responses: map[string][]item{}}
 	err := f.do(ctx, "BatchGetItem", keyOf(asked.Keys[0])[0], len(asked.Keys), func() error {
@@ -124,7 +125,7 @@ func (f *table) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput
 
 func (f *table) GetItem(ctx context.Context, in *dynamodb.GetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
 	if !aws.ToBool(in.ConsistentRead) || *in.TableName != "state" {
-		f.t.Errorf("read %+v", in)
+		f.t.Errorf("unexpected GetItem %+v", in)
 	}
 	out := &dynamodb.GetItemOutput{}
 	err := f.do(ctx, "GetItem", keyOf(in.Key)[0], 1, func() error {
@@ -146,7 +147,7 @@ func (f *table) PutItem(ctx context.Context, in *dynamodb.PutItemInput, _ ...fun
 		case "attribute_not_exists(#at) OR #lag <= :lag OR #at < :since":
 			ok = stored == nil || num(stored, names["#lag"]) <= num(values, ":lag") || num(stored, names["#at"]) < num(values, ":since")
 		default:
-			f.t.Errorf("condition %s", *in.ConditionExpression)
+			f.t.Errorf("unexpected condition %s", *in.ConditionExpression)
 		}
 		if !ok {
 			return &types.ConditionalCheckFailedException{}
@@ -172,7 +173,7 @@ func (f *table) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*d
 			case "#shard = :shard AND #at <= :at":
 				ok = *in.IndexName == contract.StateDueIndex && it[names["#at"]] != nil && str(it, names["#shard"]) == str(values, ":shard") && num(it, names["#at"]) <= num(values, ":at")
 			default:
-				f.t.Errorf("condition %s", *in.KeyConditionExpression)
+				f.t.Errorf("unexpected key condition %s", *in.KeyConditionExpression)
 			}
 			if ok {
 				found = append(found, it)
@@ -204,5 +205,5 @@ func keySlice(it item) []string { k := keyOf(it); return k[:] }
 
 func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
 
-// conflict is the error of a conditional write that lost.
+// conflict returns the error of a conditional write that lost.
 func conflict() error { return &types.ConditionalCheckFailedException{} }

@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
-// targeted has a profile for each kind of target, each with the same behavior.
+// targeted returns a profile for each kind of target, each with the same behavior.
 func targeted() engine.Config {
 	config := telnet()
 	behaviors := config.Profiles[0].Behaviors
@@ -29,7 +29,7 @@ func targeted() engine.Config {
 	return config
 }
 
-func TestTargetsDecideWhoJudges(t *testing.T) {
+func TestTargetsSelectTheBehaviorsOfAThing(t *testing.T) {
 	r := newRig(t, targeted(), "east-group", "west-group")
 	r.registry.by = map[string]registry.Thing{
 		"cert-c1": {Name: "pump", Registered: true, Groups: []string{"east-group", "plant"}},
@@ -43,7 +43,7 @@ func TestTargetsDecideWhoJudges(t *testing.T) {
 	}
 	for _, m := range r.messages() {
 		if thing := map[string]string{"c1": "pump", "c2": "c2", "c3": "c3"}[m.ClientID]; m.Thing != thing || m.Registered == nil || *m.Registered != (m.ClientID != "c3") {
-			t.Errorf("%+v, want the thing %s", m, thing)
+			t.Errorf("message %+v, want the thing %s", m, thing)
 		}
 	}
 }
@@ -57,20 +57,20 @@ func TestRegistryIsAskedOnlyIfNeeded(t *testing.T) {
 	}
 	r.deliver(report("1", "good", at(0), ports(1, 443)))
 	if all := asked(); all != nil {
-		t.Errorf("asked for a conforming report: %v", all)
+		t.Errorf("asked %v for a conforming report, want nothing", all)
 	}
 	r.deliver(report("2", "bad", at(0), ports(1, 23)))
 	if all := asked(); !slices.Equal(all, []string{"bad/cert-bad"}) {
-		t.Errorf("asked %v", all)
+		t.Errorf("asked %v for a violation, want bad", all)
 	}
 	r.close(at(5))
 	r.deliver(report("3", "bad", at(8), ports(2, 23)))
 	if all := asked(); all != nil {
-		t.Errorf("asked although the item knows: %v", all)
+		t.Errorf("asked %v, although the answer is in the item", all)
 	}
 	r.deliver(report("4", "bad", at(20), ports(3, 443)))
 	if all := asked(); !slices.Equal(all, []string{"bad/cert-bad"}) {
-		t.Errorf("asked %v, want once more after the age", all)
+		t.Errorf("asked %v, want bad again after the stored answer has expired", all)
 	}
 }
 
@@ -88,14 +88,14 @@ func TestThingThatLeavesAGroup(t *testing.T) {
 	}
 	r.close(at(50 * 60))
 	if got := r.changes(); got != "c1 all in-alarm, c1 all alarm-cleared, c1 east in-alarm, c1 east alarm-invalidated, c1 known in-alarm, c1 known alarm-cleared" {
-		t.Error(got)
+		t.Errorf("two days later: changes %q, want the alarm of the group invalidated", got)
 	}
 	if last := r.registry.asked[len(r.registry.asked)-1]; last != "c1/cert-c1" {
-		t.Errorf("asked %v", r.registry.asked)
+		t.Errorf("asked %v, want c1 with its principal last", r.registry.asked)
 	}
 }
 
-func TestCloserAsksByNameWithoutAPrincipal(t *testing.T) {
+func TestCloserWithoutAPrincipalAsksByName(t *testing.T) {
 	config := profile(defender.Behavior{Name: "refused", Criteria: defender.AuthorizationFailures.LessThan(1, defender.Window5m)})
 	r := newRig(t, config)
 	r.registry.by = map[string]registry.Thing{"c1": {Name: "pump", Registered: true}, "pump": {Name: "pump", Registered: true}}
@@ -107,27 +107,27 @@ func TestCloserAsksByNameWithoutAPrincipal(t *testing.T) {
 	}
 }
 
-func TestRegistryThatDoesNotAnswer(t *testing.T) {
+func TestRegistryErrorDelaysOnlyAffectedMessages(t *testing.T) {
 	r := newRig(t, targeted(), "east-group", "west-group")
 	r.registry.fails = throttled
 	batch := []events.SQSMessage{report("1", "good", at(0), ports(1, 443)), report("2", "bad", at(0), ports(1, 23))}
 	if again := r.deliver(batch...); !slices.Equal(again, []string{"2"}) || r.counted(contract.MetricUnresolved) != 1 {
-		t.Errorf("%v come again, %d unresolved", again, r.counted(contract.MetricUnresolved))
+		t.Errorf("throttled: messages %v are retried, %d unresolved; want 2 and 1", again, r.counted(contract.MetricUnresolved))
 	}
 	r.registry.fails = unavailable
 	if again := r.deliver(batch[1]); !slices.Equal(again, []string{"2"}) || r.counted(contract.MetricUnresolved) != 2 {
-		t.Errorf("%v come again, although AWS IoT may answer then, %d unresolved", again, r.counted(contract.MetricUnresolved))
+		t.Errorf("unavailable: messages %v are retried, %d unresolved; want 2 and 2", again, r.counted(contract.MetricUnresolved))
 	}
 	r.registry.fails = denied
 	if again := r.deliver(batch[1]); again != nil || r.counted(contract.MetricUnresolved) != 3 {
-		t.Errorf("%v come again, although no retry helps, %d unresolved", again, r.counted(contract.MetricUnresolved))
+		t.Errorf("denied: messages %v are retried, %d unresolved; want none and 3", again, r.counted(contract.MetricUnresolved))
 	}
 	r.close(at(5))
 	if got := r.changes(); got != "bad all in-alarm" {
-		t.Errorf("%s, want only the profile that asks nothing", got)
+		t.Errorf("changes %q, want only the profile that needs no lookup", got)
 	}
 	if m := r.messages()[0]; m.Registered != nil || m.Thing != "bad" {
-		t.Errorf("%+v, want a thing of which nothing is known", m)
+		t.Errorf("message %+v, want the client ID as thing, and registration unknown", m)
 	}
 }
 
@@ -136,22 +136,22 @@ func TestAlarmDoesNotWaitForTheNameOfTheThing(t *testing.T) {
 	r.registry.fails = throttled
 	r.deliver(report("1", "pump", at(0), ports(1, 23)))
 	if again := r.deliver(report("2", "pump", at(10), ports(2, 443))); again != nil {
-		t.Errorf("%v come again", again)
+		t.Errorf("messages %v are retried, want none", again)
 	}
 	if got := r.changes(); got != "pump ports in-alarm" || r.counted(contract.MetricUnresolved) != 1 {
-		t.Fatalf("%q, %d unresolved", got, r.counted(contract.MetricUnresolved))
+		t.Fatalf("changes %q, %d unresolved; want the alarm and 1", got, r.counted(contract.MetricUnresolved))
 	}
 	if m := r.messages()[0]; m.Registered != nil || m.Thing != "pump" || !strings.Contains(r.logs.String(), "ThrottlingException") {
-		t.Errorf("%+v, want a thing of which nothing is known, and why: %s", m, r.logs.String())
+		t.Errorf("message %+v, want registration unknown, and the error in the log %s", m, r.logs.String())
 	}
 	r.registry.fails, r.registry.by = nil, map[string]registry.Thing{"pump": {Name: "Pump 7", Registered: true}}
 	r.close(at(20))
 	if m := r.messages(); len(m) != 2 || m[1].Thing != "Pump 7" {
-		t.Errorf("%+v, want the end with the name", m)
+		t.Errorf("messages %+v, want a second one with the thing's name", m)
 	}
 }
 
-func TestRefusedConnectionNamesNoPrincipal(t *testing.T) {
+func TestRefusedConnectionDoesNotProveItsPrincipal(t *testing.T) {
 	config := profile(defender.Behavior{Name: "refused", Criteria: defender.AuthorizationFailures.LessThan(1, defender.Window5m)})
 	config.Profiles[0].Targets = []string{"all/unregistered-things"}
 	for kind, want := range map[string]string{"connect_failed": "pump/", "connected": "pump/cert-pump"} {
@@ -169,16 +169,16 @@ func TestSenderOverHTTPSIsAskedForOnce(t *testing.T) {
 	r.deliver(sent("1", at(0), iotrule.Telemetry{Kind: iotrule.DeviceReport, Topic: "t", Time: start.UnixMilli(), ID: "1", ClientID: iotrule.NotMQTT, Principal: "cert-a", Payload: ports(1, 23)}))
 	r.close(at(5))
 	if got := r.changes(); got != "pump all in-alarm, pump east in-alarm, pump known in-alarm" || !slices.Equal(r.registry.asked, []string{"n/a/cert-a"}) {
-		t.Errorf("%s, asked %v", got, r.registry.asked)
+		t.Errorf("changes %q, asked %v; want three alarms and one lookup", got, r.registry.asked)
 	}
 }
 
-func TestTargetsThatNameNoGroup(t *testing.T) {
+func TestUnknownTargetIsAnError(t *testing.T) {
 	for _, target := range []string{"thinggroup/2", "thinggroup/-1", "thinggroup/x", "thinggroup/1"} {
 		config := telnet()
 		config.Profiles[0].Targets = []string{target}
 		if _, err := handler.New(config, []string{"east-group", ""}, handler.Clients{}); err == nil {
-			t.Errorf("%s is no error", target)
+			t.Errorf("target %s: no error", target)
 		}
 	}
 }
@@ -206,19 +206,19 @@ func TestPercentileOfTheFleet(t *testing.T) {
 	}
 	r.deliver(batch...)
 	if n := r.counted(contract.MetricUnjudged); n != 10 {
-		t.Errorf("%d had no threshold, want the 10 that are watched", n)
+		t.Errorf("%d devices had no threshold, want the 10 targets", n)
 	}
 	r.deliver(traffic(30, "c1", 5000), traffic(30, "c2", 100), traffic(30, "c12", 5000))
 	r.close(at(40))
 	if got := r.changes(); got != "c1 p90 in-alarm" {
-		t.Error(got)
+		t.Errorf("changes %q, want the alarm of c1", got)
 	}
 	if n := r.counted(contract.MetricUnsampled); n != 0 {
-		t.Errorf("%d are missing", n)
+		t.Errorf("%d datapoints are missing from the population, want none", n)
 	}
 }
 
-// The percentile is over devices, not over reports: a device that floods the engine must not
+// The percentile is over devices, not over reports. A device that floods the engine does not
 // change it for the others.
 func TestDeviceThatReportsTooOftenDoesNotOutweighTheFleet(t *testing.T) {
 	r := newRig(t, profile(defender.Behavior{Name: "p90", Criteria: defender.AllBytesOut.LessThanEqualsPercentile(defender.P90, defender.Window5m)}))
@@ -236,6 +236,6 @@ func TestDeviceThatReportsTooOftenDoesNotOutweighTheFleet(t *testing.T) {
 	r.deliver(traffic(30, "c1", 2, 5000), traffic(30, "c2", 2, 100))
 	r.close(at(40))
 	if got := r.changes(); got != "c1 p90 in-alarm" {
-		t.Errorf("%q: the fleet's measure is that of one device", got)
+		t.Errorf("changes %q, want the alarm of c1: one device set the threshold", got)
 	}
 }

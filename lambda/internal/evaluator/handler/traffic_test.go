@@ -12,7 +12,7 @@ func restarting(confirm bool) engine.Config {
 	return c
 }
 
-// An agent connects and reports its counters since boot.
+// A restarted agent connects, and first reports its counters since boot.
 func TestRestartedAgentRaisesNoAlarm(t *testing.T) {
 	for confirm, want := range map[bool]string{true: "", false: "pump out in-alarm, pump out alarm-cleared"} {
 		r := newRig(t, restarting(confirm))
@@ -21,10 +21,10 @@ func TestRestartedAgentRaisesNoAlarm(t *testing.T) {
 		r.deliver(traffic("2", "pump", 5.2, 400))
 		r.close(at(30))
 		if got := r.changes(); got != want {
-			t.Errorf("confirm %v: %s, want %s", confirm, got, want)
+			t.Errorf("confirm %v: changes %q, want %q", confirm, got, want)
 		}
 		if it := r.table.of("pump"); it["dueAt"] != nil {
-			t.Errorf("confirm %v: left %v", confirm, it)
+			t.Errorf("confirm %v: the item is still due: %v", confirm, it)
 		}
 	}
 }
@@ -36,7 +36,7 @@ func TestTrafficThatIsConfirmedRaisesAnAlarm(t *testing.T) {
 	r.deliver(traffic("2", "pump", 5.2, 6000))
 	r.close(at(30))
 	if got := r.messages(); len(got) != 1 || got[0].Transition.StartTime != at(0.2).UnixMilli() || *got[0].Transition.Value.Count != 565_958_319 {
-		t.Errorf("%+v, want an alarm since the first report", got)
+		t.Errorf("messages %+v, want an alarm since the first report", got)
 	}
 }
 
@@ -48,6 +48,6 @@ func TestConfirmationCostsConformingDevicesNoWrite(t *testing.T) {
 	r.deliver(traffic("1", "pump", 0.1, 400))
 	r.deliver(lifecycle("pump", "disconnected", "s", at(0.2)))
 	if calls := r.table.took(); calls["PutItem"] != 0 || r.table.of("pump") != nil {
-		t.Errorf("calls %v, want reads alone", calls)
+		t.Errorf("calls %v, item %v; want no write", calls, r.table.of("pump"))
 	}
 }

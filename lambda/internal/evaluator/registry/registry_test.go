@@ -36,8 +36,8 @@ func id(digit string) string { return strings.Repeat(digit, 64) }
 
 // awsIoT answers the SDK's requests as AWS IoT does, one element per page.
 type awsIoT struct {
-	// certificates has the things of each certificate, things their groups, parents each group's
-	// ancestors from the root on.
+	// certificates has the things of each certificate, things the groups of each thing, parents the
+	// ancestors of each group, beginning with the root.
 	certificates, things, parents map[string][]string
 	// fails is the operation that is throttled.
 	fails string
@@ -117,7 +117,7 @@ func fail(w http.ResponseWriter, status int, kind string) {
 	answer(w, map[string]string{"message": kind})
 }
 
-// took returns the calls since its last call.
+// took returns the calls since it was last called.
 func (f *awsIoT) took() string {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -156,7 +156,7 @@ func newAWSIoT() *awsIoT {
 	}
 }
 
-func TestPrincipalFirstClientIDSecond(t *testing.T) {
+func TestPrincipalIsPreferredToTheClientID(t *testing.T) {
 	for name, row := range map[string]struct {
 		client, principal string
 		want              string
@@ -173,8 +173,8 @@ func TestPrincipalFirstClientIDSecond(t *testing.T) {
 		"no certificate":                    {"pump-1", "AROAEXAMPLE:session", "pump-1", true, "DescribeThing"},
 		"no certificate, over HTTPS":        {"n/a", "AROAEXAMPLE:session", "", false, ""},
 		"no principal":                      {"pump-2", "", "pump-2", true, "DescribeThing"},
-		"client id that can name no thing":  {"a/b c", "", "a/b c", false, ""},
-		"client id longer than thing names": {strings.Repeat("c", 129), "", strings.Repeat("c", 129), false, ""},
+		"client ID that can name no thing":  {"a/b c", "", "a/b c", false, ""},
+		"client ID longer than thing names": {strings.Repeat("c", 129), "", strings.Repeat("c", 129), false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			aws := newAWSIoT()
@@ -182,7 +182,7 @@ func TestPrincipalFirstClientIDSecond(t *testing.T) {
 			for range 2 { // the second answer is cached
 				got, err := r.Resolve(invocation(t), row.client, row.principal, noon)
 				if err != nil || got.Name != row.want || got.Registered != row.registered || got.Groups != nil {
-					t.Fatalf("%+v, %v; want %q, registered %v", got, err, row.want, row.registered)
+					t.Fatalf("got %+v, error %v; want %q, registered %v", got, err, row.want, row.registered)
 				}
 			}
 			if calls := aws.took(); calls != row.calls {
@@ -199,10 +199,10 @@ func TestGroupsIncludeTheirAncestors(t *testing.T) {
 		t.Helper()
 		got, err := r.Resolve(invocation(t), client, "", noon)
 		if err != nil || !slices.Equal(got.Groups, want) {
-			t.Errorf("groups %v, %v; want %v", got.Groups, err, want)
+			t.Errorf("%s: groups %v, error %v; want %v", client, got.Groups, err, want)
 		}
 		if took := aws.took(); took != calls {
-			t.Errorf("calls %s, want %s", took, calls)
+			t.Errorf("%s: calls %s, want %s", client, took, calls)
 		}
 	}
 	resolve("pump-1", []string{"all", "europe", "fast", "north"},
@@ -211,7 +211,7 @@ func TestGroupsIncludeTheirAncestors(t *testing.T) {
 	resolve("pump-4", []string{"all", "europe", "north"}, "DescribeThing ListThingGroupsForThing") // the group is cached
 	resolve("pump-2", nil, "DescribeThing ListThingGroupsForThing")
 	resolve("pump-3", nil, "DescribeThing ListThingGroupsForThing DescribeThingGroup") // deleted since
-	resolve("stranger", nil, "DescribeThing")
+	resolve("no-thing", nil, "DescribeThing")
 	got, _ := r.Resolve(invocation(t), "pump-1", "", noon)
 	got.Groups[0] = "changed"
 	resolve("pump-1", []string{"all", "europe", "fast", "north"}, "")
@@ -234,11 +234,11 @@ func TestAnswersExpireByTheTimeOfTheRecords(t *testing.T) {
 			t.Errorf("%v after the first: %d calls, want %d", row.at, n, row.calls)
 		}
 	}
-	// Also the answer that a thing is not registered expires.
+	// The answer that a thing is not registered expires too.
 	for at, want := range []bool{false, true} {
 		got, err := r.Resolve(invocation(t), "late", "", noon.Add(time.Duration(at)*10*minute))
 		if err != nil || got.Registered != want {
-			t.Errorf("%+v, %v; want registered %v", got, err, want)
+			t.Errorf("got %+v, error %v; want registered %v", got, err, want)
 		}
 		aws.things["late"] = nil
 	}
@@ -258,15 +258,15 @@ func TestPrincipalWithManyClientIDsIsAskedForOnce(t *testing.T) {
 	} {
 		got, err := r.Resolve(invocation(t), row.client, id("1"), noon.Add(row.at))
 		if err != nil || got.Name != "pump-1" {
-			t.Errorf("%s: %+v, %v", row.client, got, err)
+			t.Errorf("client ID %s: got %+v, error %v; want pump-1", row.client, got, err)
 		}
 		if calls := aws.took(); calls != row.calls {
-			t.Errorf("%s after %v: called %q, want %q", row.client, row.at, calls, row.calls)
+			t.Errorf("client ID %s after %v: calls %q, want %q", row.client, row.at, calls, row.calls)
 		}
 	}
 }
 
-func TestMemoryIsBounded(t *testing.T) {
+func TestCacheIsBounded(t *testing.T) {
 	aws := newAWSIoT()
 	r := aws.registry(t, func(c *registry.Config) { c.Size = 2 })
 	for _, client := range []string{"a", "b", "a", "c", "a", "b"} { // c evicts b
@@ -278,7 +278,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Errorf("%d calls, want 4", n)
 	}
 	if _, err := registry.New(nil, registry.Config{}); err == nil {
-		t.Error("a registry that can remember nothing")
+		t.Error("no error for size 0")
 	}
 }
 
@@ -291,17 +291,17 @@ func TestFailuresAreNotCached(t *testing.T) {
 		got, err := r.Resolve(invocation(t), "pump-1", id("1"), noon)
 		var throttled *types.ThrottlingException
 		if !errors.Is(err, certificate.ErrUnresolved) || !errors.As(err, &throttled) || !strings.Contains(err.Error(), fails) || got.Name != "" || got.Registered {
-			t.Errorf("%s fails: %+v, %v", fails, got, err)
+			t.Errorf("%s fails: got %+v, error %v; want an error that names the call, and no thing", fails, got, err)
 		}
 		aws.fails = ""
 		if got, err := r.Resolve(invocation(t), "pump-1", id("1"), noon); err != nil || len(got.Groups) != 4 {
-			t.Errorf("after %s failed: %+v, %v", fails, got, err)
+			t.Errorf("after %s failed: got %+v, error %v; want 4 groups", fails, got, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(invocation(t))
 	cancel()
 	if _, err := newAWSIoT().registry(t, nil).Resolve(ctx, "pump-1", "", noon); !errors.Is(err, certificate.ErrUnresolved) || !errors.Is(err, context.Canceled) {
-		t.Errorf("out of time: %v", err)
+		t.Errorf("out of time: error %v, want ErrUnresolved and context.Canceled", err)
 	}
 }
 
@@ -316,7 +316,7 @@ func TestThingDeletedMeanwhileIsUnresolved(t *testing.T) {
 	}
 	got, err := aws.registry(t, func(c *registry.Config) { c.Groups = true }).Resolve(invocation(t), "pump-1", "", noon)
 	if !errors.Is(err, certificate.ErrUnresolved) {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("got %+v, error %v; want ErrUnresolved", got, err)
 	}
 }
 
@@ -330,7 +330,7 @@ func TestConcurrentLookupsShareOneCall(t *testing.T) {
 		for range 20 {
 			all.Go(func() {
 				if got, err := r.Resolve(invocation(t), "pump-1", "", noon); err != nil || len(got.Groups) != 4 {
-					t.Errorf("%+v, %v", got, err)
+					t.Errorf("got %+v, error %v; want 4 groups", got, err)
 				}
 			})
 		}

@@ -38,22 +38,22 @@ func TestItemIsReadAsWritten(t *testing.T) {
 	}
 	got, err := store.Get(ctx, want.Subject)
 	if len(got.Outbox) != 1 || got.Outbox[0].Transition.ViolationID != "v" || got.Outbox[0].ClientID != "c" {
-		t.Errorf("outbox %+v", got.Outbox)
+		t.Errorf("outbox %+v, want the violation v of client ID c", got.Outbox)
 	}
 	got.Outbox, want.Outbox = nil, nil
 	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v (%v)", got, want, err)
+		t.Errorf("got  %+v\nwant %+v, error %v", got, want, err)
 	}
 	items, faults := store.Load(ctx, []string{want.Subject, "absent"})
 	if len(faults) > 0 || items[want.Subject].Revision != 1 || !reflect.DeepEqual(items["absent"], state.Item{Subject: "absent"}) {
-		t.Errorf("%+v, %v", items, faults)
+		t.Errorf("loaded %+v, faults %v; want the item and an empty one", items, faults)
 	}
 	bare := state.Item{Subject: "thing#c", Revision: 2, Clock: at(5)}
 	if err := store.Put(ctx, bare); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := store.Get(ctx, bare.Subject); err != nil || !reflect.DeepEqual(got, bare) {
-		t.Errorf("got  %+v\nwant %+v (%v)", got, bare, err)
+		t.Errorf("got  %+v\nwant %+v, error %v", got, bare, err)
 	}
 }
 
@@ -65,18 +65,18 @@ func TestWritesAreConditional(t *testing.T) {
 		want     error
 	}{{2, state.ErrConflict}, {1, nil}, {1, state.ErrConflict}, {3, state.ErrConflict}, {2, nil}, {3, nil}} {
 		if err := store.Put(ctx, state.Item{Subject: "c", Revision: c.revision, Clock: at(0)}); !errors.Is(err, c.want) {
-			t.Errorf("revision %d: %v, want %v", c.revision, err, c.want)
+			t.Errorf("revision %d: error %v, want %v", c.revision, err, c.want)
 		}
 	}
 }
 
-func TestItemsThatNobodyWroteAreFaults(t *testing.T) {
+func TestDamagedItemsAreFaults(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(dynamodbtest.Item)
 		want   string
 	}{
 		"no revision":     {func(it dynamodbtest.Item) { delete(it, "revision") }, "revision"},
-		"no clock":        {func(it dynamodbtest.Item) { it["clock"] = attribute.Text("soon") }, "clock"},
+		"a broken clock":  {func(it dynamodbtest.Item) { it["clock"] = attribute.Text("soon") }, "clock"},
 		"no state":        {func(it dynamodbtest.Item) { delete(it, "state") }, "state"},
 		"a newer state":   {func(it dynamodbtest.Item) { it["state"] = attribute.Text(`{"v":2}`) }, "version 2"},
 		"a broken outbox": {func(it dynamodbtest.Item) { it["outbox"] = attribute.Text(`[{"source":"behavior"}]`) }, "client ID"},
@@ -94,15 +94,15 @@ func TestItemsThatNobodyWroteAreFaults(t *testing.T) {
 		}
 		_, faults := store.Load(context.Background(), []string{"pump", "other"})
 		if err := faults["pump"]; len(faults) != 1 || !errors.Is(err, state.ErrState) || !strings.Contains(err.Error(), "pump") || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want one that names pump and %s", name, faults, c.want)
+			t.Errorf("%s: faults %v, want one that names pump and %s", name, faults, c.want)
 		}
 	}
 }
 
-func TestReadsThatFailAreFaultsOfTheirThings(t *testing.T) {
+func TestFailedReadsAreFaultsOfTheirSubjects(t *testing.T) {
 	f := failing{newTable(), errors.New("no capacity")}
 	_, faults := state.New(f, "state", nil).Load(context.Background(), []string{"a", "b"})
 	if len(faults) != 2 || faults["a"] == nil || errors.Is(faults["a"], state.ErrState) {
-		t.Errorf("%v", faults)
+		t.Errorf("faults %v, want one each for a and b, none of them ErrState", faults)
 	}
 }

@@ -18,7 +18,7 @@ func newTable() *dynamodbtest.Service {
 	return dynamodbtest.New(dynamodbtest.Schema{Name: "state", Partition: contract.StatePartitionKey, Sort: contract.StateSortKey, Expiry: contract.StateExpiry})
 }
 
-// failing is a table whose batches of reads fail.
+// failing is a table whose BatchGetItem fails.
 type failing struct {
 	*dynamodbtest.Service
 	err error
