@@ -18,10 +18,10 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
 
-func env(values map[string]string) func(string) string { return on(values).Getenv }
+func env(values map[string]string) func(string) string { return newHost(values).Getenv }
 
-// on returns a host with these environment variables and the required ones.
-func on(values map[string]string) host.Host {
+// newHost returns a host with these environment variables and the required ones.
+func newHost(values map[string]string) host.Host {
 	all := map[string]string{"AWS_REGION": "eu-west-1", contract.EnvLedgerTable: "ledger", contract.EnvDeadLetterQueueURL: "https://queue/dead"}
 	for k, v := range values {
 		all[k] = v
@@ -36,7 +36,7 @@ func on(values map[string]string) host.Host {
 func TestDefaultsNeedOnlyTableAndQueue(t *testing.T) {
 	e, err := readEnvironment(env(nil))
 	if err != nil || e.eventTopic != iotrule.DefaultEventTopic || e.quiet != contract.DefaultQuietTime || e.level != slog.LevelInfo || len(e.severities.Sources) > 0 {
-		t.Errorf("%+v, %v", e, err)
+		t.Errorf("got %+v, error %v", e, err)
 	}
 }
 
@@ -48,7 +48,7 @@ func TestEnvironmentIsRead(t *testing.T) {
 		contract.EnvSeverities: "rejected-report=HIGH", contract.EnvLiveBehaviors: live.String(), contract.EnvClientPattern: "(.+)-agent",
 	}))
 	if err != nil || e.clients.Thing("pump-7-agent") != "pump-7" || e.eventTopic != "plant/+" || e.quiet != 48*time.Hour || e.level != slog.LevelWarn || e.severities.Sources[defender.RejectedReports] != defender.High || !e.live.Has("p", "b") || e.live.Has("p", "c") {
-		t.Errorf("%+v, %v", e, err)
+		t.Errorf("got %+v, error %v", e, err)
 	}
 }
 
@@ -61,7 +61,7 @@ func TestEveryFaultOfTheEnvironmentIsNamed(t *testing.T) {
 	_, err := readEnvironment(env(bad))
 	for name := range bad {
 		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s is not named in %v", name, err)
+			t.Errorf("error %v does not name %s", err, name)
 		}
 	}
 }
@@ -73,14 +73,14 @@ func TestHandlerIsBuiltWithoutCallingAWS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler, err := New(clients, on(nil))
+	handler, err := New(clients, newHost(nil))
 	if err != nil || handler.Region != "eu-west-1" {
-		t.Errorf("%+v, %v", handler, err)
+		t.Errorf("handler %+v, error %v", handler, err)
 	}
 }
 
-// Everything that may change a finding's severity or texts changes the version: the program and
-// its settings, but not the variables that Lambda adds.
+// The program and its settings may change a finding's severity or texts, so they change the version.
+// The variables that Lambda adds do not.
 func TestVersionNamesProgramAndSettings(t *testing.T) {
 	name := func(environ ...string) string {
 		t.Helper()
@@ -92,15 +92,15 @@ func TestVersionNamesProgramAndSettings(t *testing.T) {
 	}
 	one := name("DEFENDERHUB_A=1", "DEFENDERHUB_B=2", "_X_AMZN_TRACE_ID=1")
 	if other := name("DEFENDERHUB_B=2", "_X_AMZN_TRACE_ID=2", "DEFENDERHUB_A=1"); other != one {
-		t.Error("the order of settings, or what is none, makes another version")
+		t.Error("the order of settings, or a variable of Lambda, changes the version")
 	}
 	if name("DEFENDERHUB_A=1", "DEFENDERHUB_B=3") == one || name("DEFENDERHUB_A=1") == one {
-		t.Error("other settings are the same version")
+		t.Error("other settings have the same version")
 	}
-	built, err := version(host.Host{Environ: []string{"DEFENDERHUB_A=1"}, Program: "build 2"})()
-	again, _ := version(host.Host{Environ: []string{"DEFENDERHUB_A=1"}, Program: "build 3"})()
-	if err != nil || built == again || built == name("DEFENDERHUB_A=1") {
-		t.Error("another program is the same version")
+	second, err := version(host.Host{Environ: []string{"DEFENDERHUB_A=1"}, Program: "build 2"})()
+	third, _ := version(host.Host{Environ: []string{"DEFENDERHUB_A=1"}, Program: "build 3"})()
+	if err != nil || second == third || second == name("DEFENDERHUB_A=1") {
+		t.Error("another program has the same version")
 	}
 }
 
@@ -110,7 +110,7 @@ func (refusingHub) BatchImportFindings(context.Context, *securityhub.BatchImport
 	return nil, errors.New("throttled")
 }
 
-// Calls that fail count, too: they use the quota.
+// Calls that fail count too: they use the quota.
 func TestCallsOfSecurityHubAreCounted(t *testing.T) {
 	var out strings.Builder
 	metrics := emf.New(contract.MetricDimensionForwarder, "f", &out, time.Now)
@@ -120,11 +120,11 @@ func TestCallsOfSecurityHubAreCounted(t *testing.T) {
 		}
 	}
 	if err := metrics.Flush(); err != nil || !strings.Contains(out.String(), `"ImportCalls":2`) {
-		t.Errorf("%v, %s", err, out.String())
+		t.Errorf("error %v, metrics %s; want two calls", err, out.String())
 	}
 	for value, want := range map[string]bool{"": false, "true": true, "false": false} {
 		if e, err := readEnvironment(env(map[string]string{contract.EnvDetailedMetrics: value})); err != nil || e.detailed != want {
-			t.Errorf("%q: %v, %v", value, e.detailed, err)
+			t.Errorf("detailed metrics %q: read as %v, error %v; want %v", value, e.detailed, err, want)
 		}
 	}
 }

@@ -43,7 +43,7 @@ func TestCompliantCheckArchivesAllWithoutListing(t *testing.T) {
 	r.must(task("t2", 2, map[string]string{policies: "COMPLETED_COMPLIANT"}))
 	r.want(map[string]string{"a": "ARCHIVED", "b": "ARCHIVED"})
 	if r.iot.calls != 0 {
-		t.Errorf("%d calls of ListAuditFindings", r.iot.calls)
+		t.Errorf("%d calls of ListAuditFindings, want none", r.iot.calls)
 	}
 }
 
@@ -111,7 +111,7 @@ func TestSummariesFollowTheirCheck(t *testing.T) {
 	} {
 		r.must(task(fmt.Sprint("t", i), i, map[string]string{logging: c.status}))
 		if got := summary(); got != c.want {
-			t.Errorf("after %s: %q, want %q", c.status, got, c.want)
+			t.Errorf("after %s: summary %q, want %q", c.status, got, c.want)
 		}
 	}
 }
@@ -126,16 +126,16 @@ func TestOlderTaskNeverOverridesANewerOne(t *testing.T) {
 			r.must(tasks[id])
 		}
 		if want := map[string]int{"in order": 2, "reversed": 1, "repeated": 1}[name]; r.iot.calls != want {
-			t.Errorf("%s: %d listings, want %d: none of a task that a newer one has overtaken", name, r.iot.calls, want)
+			t.Errorf("%s: %d listings, want %d: a task that a newer one has overtaken is not listed", name, r.iot.calls, want)
 		}
 		got := r.states()
 		if got["a"] == "ACTIVE" || got["b"] != "ACTIVE" || got["c"] != "ACTIVE" {
-			t.Errorf("%s: %v", name, got)
+			t.Errorf("%s: states %v, want b and c active", name, got)
 		}
 	}
 }
 
-func TestTasksThatOverlapPageByPageEndAsTheNewerSays(t *testing.T) {
+func TestNewerTaskWinsDuringAnyPageOfTheOlderOne(t *testing.T) {
 	var older, newer []types.AuditFinding
 	for i := range 600 {
 		f := policy(fmt.Sprintf("p%03d", i))
@@ -150,7 +150,7 @@ func TestTasksThatOverlapPageByPageEndAsTheNewerSays(t *testing.T) {
 		r.iot.between = func(p int) {
 			if p == page {
 				r.iot.between = nil
-				r.must(recent) // all of the newer task while the older one has a page in progress
+				r.must(recent) // processed while the older task has a page in progress
 			}
 		}
 		r.must(old)
@@ -192,16 +192,16 @@ func TestExpiredTokenStartsTheListingAgain(t *testing.T) {
 		}
 		r.must(task("t1", 1, bad(policies)))
 		if states := count(r.states()); states["ACTIVE"] != 700 {
-			t.Errorf("%v", states)
+			t.Errorf("states %v, want 700 active", states)
 		}
 		if r.iot.listed[0] != 2 {
-			t.Errorf("listed %v", r.iot.listed)
+			t.Errorf("pages were listed %v times, want the first twice", r.iot.listed)
 		}
 	})
 }
 
-// A page that AWS never returns must not be requested forever. Listed findings stay, and nothing
-// is archived.
+// A page that AWS IoT always refuses is not requested forever. Findings of earlier pages stay, and
+// nothing is archived.
 func TestPageThatIsAlwaysRefusedEndsTheTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -219,22 +219,22 @@ func TestPageThatIsAlwaysRefusedEndsTheTask(t *testing.T) {
 		second := task("t2", 2, bad(policies))
 		r.iot.calls = 0
 		if o := r.process(second, time.Hour); o.Verdict != outcome.Refused || !strings.Contains(o.Reason, "Invalid nextToken") || r.iot.calls > 50 {
-			t.Errorf("%+v after %d calls", o, r.iot.calls)
+			t.Errorf("%+v after %d calls, want a refusal that gives the reason, after at most 50", o, r.iot.calls)
 		}
 		if states := count(r.states()); states["ACTIVE"] != 251 || states["ARCHIVED"] != 0 {
-			t.Errorf("%v", states)
+			t.Errorf("states %v, want 251 active", states)
 		}
 		r.iot.fail = nil
 		r.must(second) // sent again from the dead-letter queue
 		if states := count(r.states()); states["ACTIVE"] != 300 || states["ARCHIVED"] != 1 {
-			t.Errorf("%v", states)
+			t.Errorf("states %v, want 300 active and one archived", states)
 		}
 	})
 }
 
-// TestNewerTaskWinsOverOneThatAWSRefusesHalfway: the message of a refused task is not retried, so
-// nothing else would end the findings of its first page.
-func TestNewerTaskWinsOverOneThatAWSRefusesHalfway(t *testing.T) {
+// The message of a refused task is not retried. Nothing but the newer task ends the findings of its
+// first page.
+func TestNewerTaskWinsOverAPartlyRefusedOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		for i := range 300 {
@@ -249,10 +249,10 @@ func TestNewerTaskWinsOverOneThatAWSRefusesHalfway(t *testing.T) {
 		newer := task("t2", 2, map[string]string{policies: "COMPLETED_COMPLIANT"})
 		r.iot.between = func(int) { r.must(newer) }
 		if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != outcome.Refused {
-			t.Errorf("%+v", o)
+			t.Errorf("%+v, want a refusal", o)
 		}
 		if states := count(r.states()); states["ACTIVE"] != 0 || states["ARCHIVED"] != 250 {
-			t.Errorf("%v", states)
+			t.Errorf("states %v, want 250 archived", states)
 		}
 	})
 }
@@ -275,26 +275,26 @@ func TestNothingIsArchivedBeforeTheLastPage(t *testing.T) {
 		}
 		second := task("t2", 2, bad(policies))
 		if o := r.process(second, 30*time.Second); o.Verdict != outcome.Retry || !o.Progress {
-			t.Fatalf("%+v", o)
+			t.Fatalf("%+v, want a retry with progress", o)
 		}
 		if s := r.states(); s["gone"] != "ACTIVE" || s["zz-last"] != "ACTIVE" || s["p000"] != "ACTIVE" {
-			t.Errorf("%v", count(s))
+			t.Errorf("after the first page: states %v, gone is %q; want all active", count(s), s["gone"])
 		}
 		r.iot.fail = nil
 		r.must(second)
 		if s := r.states(); s["gone"] != "ARCHIVED" || s["zz-last"] != "ACTIVE" {
-			t.Errorf("%v", count(s))
+			t.Errorf("after the last page: gone is %q and zz-last %q, want ARCHIVED and ACTIVE", s["gone"], s["zz-last"])
 		}
 	})
 }
 
-func TestTaskThatAWSDoesNotKnowIsRefused(t *testing.T) {
+func TestUnknownTaskIsRefused(t *testing.T) {
 	r := newRig(t)
 	r.iot.fail = func(int, *iot.ListAuditFindingsInput) error {
 		return &types.InvalidRequestException{Message: aws.String("no such task")}
 	}
 	if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != outcome.Refused || !strings.Contains(o.Reason, "no such task") {
-		t.Errorf("%+v", o)
+		t.Errorf("%+v, want a refusal that gives the reason", o)
 	}
 }
 
@@ -306,7 +306,7 @@ func TestMissingPermissionIsReportedAtOnce(t *testing.T) {
 		}
 		start := time.Now()
 		if o := r.process(task("t1", 1, bad(policies)), time.Hour); o.Verdict != outcome.Retry || time.Since(start) > 0 {
-			t.Errorf("%+v after %v", o, time.Since(start))
+			t.Errorf("%+v after %v, want a retry at once", o, time.Since(start))
 		}
 	})
 }
@@ -319,7 +319,7 @@ func TestSecurityHubOffKeepsTheTask(t *testing.T) {
 	}
 	first := task("t1", 1, bad(policies))
 	if o := r.process(first, time.Hour); o.Verdict != outcome.HubOff || o.Progress {
-		t.Errorf("%+v", o)
+		t.Errorf("%+v, want HubOff without progress", o)
 	}
 	if err := r.hub.Enable(securityhubtest.Settings{}); err != nil {
 		t.Fatal(err)
@@ -339,15 +339,15 @@ func TestTwoInvocationsOnOneTaskDoNotDisturbEachOther(t *testing.T) {
 		r.must(first) // the same message, delivered twice
 	}
 	if o := r.process(first, time.Hour); o.Verdict != outcome.Retry || !strings.Contains(o.Reason, ledger.ErrConflict.Error()) {
-		t.Errorf("%+v", o)
+		t.Errorf("%+v, want a retry because of a conflict", o)
 	}
 	r.must(first)
 	if states := count(r.states()); states["ACTIVE"] != 600 {
-		t.Errorf("%v", states)
+		t.Errorf("states %v, want 600 active", states)
 	}
 }
 
-func TestDoneTaskIsNotWorkedOnAgain(t *testing.T) {
+func TestDuplicateOfADoneTaskListsNothing(t *testing.T) {
 	r := newRig(t)
 	r.iot.findings["t1"] = []types.AuditFinding{policy("a")}
 	first := task("t1", 1, bad(policies))
@@ -355,7 +355,7 @@ func TestDoneTaskIsNotWorkedOnAgain(t *testing.T) {
 	calls := r.iot.calls
 	r.must(first)
 	if r.iot.calls != calls {
-		t.Errorf("%d more calls of ListAuditFindings", r.iot.calls-calls)
+		t.Errorf("%d more calls of ListAuditFindings, want none", r.iot.calls-calls)
 	}
 }
 
@@ -364,7 +364,7 @@ func TestUnchangedFindingsOfTheNextTaskAreNotImported(t *testing.T) {
 	for i := range 300 {
 		f := policy(fmt.Sprintf("p%03d", i))
 		r.iot.findings["t1"] = append(r.iot.findings["t1"], f)
-		f.FindingId = aws.String("another id of the same")
+		f.FindingId = aws.String("another-finding-id")
 		r.iot.findings["t2"] = append(r.iot.findings["t2"], f)
 	}
 	sent := func() (n int) {
@@ -377,9 +377,9 @@ func TestUnchangedFindingsOfTheNextTaskAreNotImported(t *testing.T) {
 	before := sent()
 	r.must(task("t2", 2, bad(policies)))
 	if n := sent() - before; n != 1 { // the check's summary
-		t.Errorf("%d findings sent", n)
+		t.Errorf("%d findings sent, want one", n)
 	}
 	if states := count(r.states()); states[string(asff.Active)] != 300 {
-		t.Errorf("%v", states)
+		t.Errorf("states %v, want 300 active", states)
 	}
 }

@@ -20,7 +20,7 @@ func (r *rig) summaries() map[string]string {
 	return states
 }
 
-// found returns a rig in which a task has found something by two checks.
+// found returns a rig in which two checks of a task have found a resource each.
 func found(t *testing.T) *rig {
 	t.Helper()
 	r := newRig(t)
@@ -39,11 +39,11 @@ func TestFindingsOfACheckThatIsDisabledAreArchived(t *testing.T) {
 	r.must(task("t3", 3, compliant))
 	r.want(map[string]string{"a": "ACTIVE", "c": "ARCHIVED"})
 	if s := r.summaries(); s[policies] != "ACTIVE" || s[certificates] != "ARCHIVED" {
-		t.Errorf("summaries %v", s)
+		t.Errorf("states of the summaries: %v", s)
 	}
 	for _, f := range r.hub.Findings() {
 		if f.RecordState == "ARCHIVED" && !strings.Contains(f.Description, "is disabled") {
-			t.Errorf("%s does not say why: %q", f.Title, f.Description)
+			t.Errorf("the description of %s does not say that its check is disabled: %q", f.Title, f.Description)
 		}
 	}
 	r.iot.disabled = nil
@@ -51,11 +51,11 @@ func TestFindingsOfACheckThatIsDisabledAreArchived(t *testing.T) {
 	r.must(task("t4", 4, bad(certificates)))
 	r.want(map[string]string{"a": "ACTIVE", "c": "ACTIVE"})
 	if s := r.summaries(); s[certificates] != "ACTIVE" {
-		t.Errorf("summaries %v", s)
+		t.Errorf("states of the summaries: %v", s)
 	}
 }
 
-func TestDisabledCheckThatTheTaskNamesIsNotTouched(t *testing.T) {
+func TestDisabledCheckThatTheTaskNamesKeepsItsFindings(t *testing.T) {
 	for _, status := range []string{"FAILED", "CANCELED", "WAITING_FOR_DATA_COLLECTION", "IN_PROGRESS"} {
 		r := found(t)
 		r.iot.disabled = []string{certificates}
@@ -75,8 +75,8 @@ func TestTaskThatDidNotCompleteLeavesDisabledChecksAlone(t *testing.T) {
 	}
 }
 
-// First: the check was enabled again, and found something, before the older task was processed.
-// Second: the check was disabled while the notification of an earlier task was still in the
+// First, the check was enabled again and found a resource before the older task was processed.
+// Second, the check was disabled while the notification of an earlier task was still in the
 // queue.
 func TestDisabledChecksKeepTheOrderOfTasks(t *testing.T) {
 	r := newRig(t)
@@ -92,7 +92,7 @@ func TestDisabledChecksKeepTheOrderOfTasks(t *testing.T) {
 	r.want(map[string]string{"c": "ARCHIVED"})
 }
 
-func TestConfigurationThatCannotBeReadEndsNothing(t *testing.T) {
+func TestUnreadableConfigurationEndsNoFinding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := found(t)
 		r.iot.disabled = []string{certificates}

@@ -17,9 +17,9 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 )
 
-// TestAnyOrderOfTasksEndsAsTheNewestSays processes tasks in any order, repeatedly, nested in each
-// other, and with failures at any call. For each check the newest task that completed it decides.
-func TestAnyOrderOfTasksEndsAsTheNewestSays(t *testing.T) {
+// TestNewestTaskWinsInAnyOrder processes tasks in any order, repeatedly, nested in each
+// other, and with failures at any call. For each check, the newest task that completed it wins.
+func TestNewestTaskWinsInAnyOrder(t *testing.T) {
 	outer := t
 	rapid.Check(t, func(t *rapid.T) {
 		r := newRig(outer)
@@ -99,12 +99,12 @@ func TestAnyOrderOfTasksEndsAsTheNewestSays(t *testing.T) {
 		for name, state := range want {
 			// A finding that only an older task reported, after a newer one, was never imported.
 			if got[name] != state && !(got[name] == "" && state == "ARCHIVED") {
-				t.Fatalf("%s is %q, want %s: %v", name, got[name], state, got)
+				t.Fatalf("%s is %q, want %s; all states: %v", name, got[name], state, got)
 			}
 		}
 		for name, state := range got {
 			if want[name] == "" && state == "ACTIVE" {
-				t.Fatalf("%s is active, no task says so", name)
+				t.Fatalf("%s is active, but no task reported it", name)
 			}
 		}
 	})

@@ -25,7 +25,7 @@ func TestRefusedFindingsDoNotStopTheOthers(t *testing.T) {
 	}})
 	first := task("t1", 1, bad(policies))
 	if o := r.process(first, time.Hour); o.Verdict != outcome.Refused || !strings.Contains(o.Reason, "no such thing") {
-		t.Errorf("%+v", o)
+		t.Errorf("%+v, want a refusal that gives the reason", o)
 	}
 	r.want(map[string]string{"a": "ACTIVE", "c": "ACTIVE"})
 	remove()
@@ -33,8 +33,8 @@ func TestRefusedFindingsDoNotStopTheOthers(t *testing.T) {
 	r.want(map[string]string{"a": "ACTIVE", "odd": "ACTIVE", "c": "ACTIVE"})
 }
 
-// A finding that Security Hub fails alone, for an unknown reason, blocks neither later pages nor
-// archiving, and is given up after a day.
+// Security Hub fails one finding for an unknown reason. That blocks neither later pages nor archiving.
+// The finding counts as refused after a day.
 func TestFindingThatFailsAloneBlocksNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -58,31 +58,31 @@ func TestFindingThatFailsAloneBlocksNoOther(t *testing.T) {
 		second := task("t2", 2, bad(policies))
 		for range 3 {
 			if o := r.process(second, time.Minute); o.Verdict != outcome.Failing || o.Progress || !strings.Contains(o.Reason, "1 findings of audit task t2 failed; the first: SomethingNew") {
-				t.Errorf("%+v", o)
+				t.Errorf("%+v, want Failing without progress, with the first error", o)
 			}
 			time.Sleep(time.Hour)
 		}
 		if s := r.states(); s["gone"] != "ARCHIVED" || s["odd"] != "ACTIVE" || s["p299"] != "ACTIVE" {
-			t.Errorf("%v, gone is %s", count(s), s["gone"])
+			t.Errorf("states %v, gone is %q; want gone archived", count(s), s["gone"])
 		}
 		time.Sleep(22 * time.Hour)
 		if o := r.process(second, time.Minute); o.Verdict != outcome.Refused || !strings.Contains(o.Reason, "no such thing") {
-			t.Errorf("after a day: %+v", o)
+			t.Errorf("after a day: %+v, want a refusal", o)
 		}
 		third := task("t3", 3, bad(policies))
 		r.iot.findings["t3"] = r.iot.findings["t2"]
 		if o := r.process(third, time.Minute); o.Verdict != outcome.Refused {
-			t.Errorf("the next day's audit: %+v", o)
+			t.Errorf("the next day's audit: %+v, want a refusal", o)
 		}
 		remove()
 		r.must(third) // sent again from the dead-letter queue
 		if s := r.states(); s["odd"] != "ACTIVE" || count(s)["ACTIVE"] != 301 {
-			t.Errorf("%v", count(s))
+			t.Errorf("states %v, want 301 active", count(s))
 		}
 	})
 }
 
-// A finding whose update Security Hub refused still ends.
+// A finding is archived even if Security Hub refused an update of it before.
 func TestFindingIsArchivedAfterARefusedUpdate(t *testing.T) {
 	r := newRig(t)
 	r.iot.findings["t1"] = []types.AuditFinding{policy("a")}
@@ -95,7 +95,7 @@ func TestFindingIsArchivedAfterARefusedUpdate(t *testing.T) {
 	}})
 	second := task("t2", 2, bad(policies))
 	if o := r.process(second, time.Hour); o.Verdict != outcome.Refused {
-		t.Errorf("%+v", o)
+		t.Errorf("%+v, want a refusal", o)
 	}
 	remove()
 	r.want(map[string]string{"a": "ACTIVE"})

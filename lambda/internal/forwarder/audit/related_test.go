@@ -13,7 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 )
 
-// issuer returns the finding of an intermediate CA; AWS lists its certificates separately.
+// issuer returns the finding of an intermediate CA. AWS IoT lists its certificates in another call.
 func issuer(name string) types.AuditFinding {
 	return types.AuditFinding{
 		CheckName: aws.String(intermediate), FindingId: aws.String("finding-" + name), Severity: "CRITICAL",
@@ -48,42 +48,42 @@ func TestCertificatesOfARevokedIntermediateCAAreListed(t *testing.T) {
 					continue
 				}
 				if got := len(f.Resources) - 1; got != want {
-					t.Errorf("%d of %d certificates, want %d", got, n, want)
+					t.Errorf("finding with %d of %d certificates, want %d", got, n, want)
 				}
 				if n > 0 && f.Resources[1].ID != fmt.Sprintf("%064x", 0) {
-					t.Errorf("first %s", f.Resources[1].ID)
+					t.Errorf("%d certificates: the first is %s, want 0", n, f.Resources[1].ID)
 				}
 			}
-			if most := 1 + max(1, (want+19)/20); r.iot.relatedCalls != most {
-				t.Errorf("%d calls, want %d: other checks need none", r.iot.relatedCalls, most)
+			if calls := 1 + max(1, (want+19)/20); r.iot.relatedCalls != calls {
+				t.Errorf("%d certificates: %d calls, want %d: other checks need none", n, r.iot.relatedCalls, calls)
 			}
 		})
 	}
 }
 
-func TestFindingWithoutItsCertificatesIsBetterThanNone(t *testing.T) {
+func TestFindingIsImportedWithoutCertificatesThatAWSRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		err     error
 		verdict outcome.Verdict
 	}{
-		"unknown by now": {&types.ResourceNotFoundException{}, outcome.Done},
-		"refused":        {&types.InvalidRequestException{}, outcome.Done},
-		"not allowed":    {&smithy.GenericAPIError{Code: "UnauthorizedException"}, outcome.Retry},
-		"throttled":      {throttled(), outcome.Retry},
+		"deleted":     {&types.ResourceNotFoundException{}, outcome.Done},
+		"refused":     {&types.InvalidRequestException{}, outcome.Done},
+		"not allowed": {&smithy.GenericAPIError{Code: "UnauthorizedException"}, outcome.Retry},
+		"throttled":   {throttled(), outcome.Retry},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			r.iot.findings["t"] = []types.AuditFinding{issuer("ca")}
 			r.iot.failRelated = func(int) error { return c.err }
 			if o := r.process(task("t", 0, bad(intermediate)), 30*time.Second); o.Verdict != c.verdict {
-				t.Errorf("%s: %+v", name, o)
+				t.Errorf("%s: %+v, want %v", name, o, c.verdict)
 			}
 			found := false
 			for _, f := range r.hub.Findings() {
 				found = found || f.ProductFields["FindingId"] == "finding-ca"
 			}
 			if found != (c.verdict == outcome.Done) {
-				t.Errorf("%s: finding %v", name, found)
+				t.Errorf("%s: finding imported: %v, want %v", name, found, c.verdict == outcome.Done)
 			}
 		})
 	}

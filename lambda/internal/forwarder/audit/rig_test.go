@@ -40,8 +40,8 @@ const (
 	intermediate = "INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK"
 )
 
-// rig is an auditor with a ledger in memory, a local Security Hub behind the SDK's client, and an
-// AWS IoT whose tasks the test sets.
+// rig has an auditor, a ledger in memory, a local Security Hub behind the SDK's client, and an
+// AWS IoT whose audit findings the test sets.
 type rig struct {
 	t       *testing.T
 	iot     *fakeIoT
@@ -76,14 +76,14 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// process works on a task for one invocation.
+// process runs one invocation for a task.
 func (r *rig) process(t mapping.AuditTask, timeout time.Duration) outcome.Outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	return r.auditor.Process(ctx, time.Now(), mapping.Mapper{Account: account, Partition: "aws", Region: region}, t)
 }
 
-// must processes a task to its end.
+// must processes a task and requires that it is done.
 func (r *rig) must(t mapping.AuditTask) {
 	r.t.Helper()
 	if o := r.process(t, time.Hour); o.Verdict != outcome.Done {
@@ -91,7 +91,7 @@ func (r *rig) must(t mapping.AuditTask) {
 	}
 }
 
-// states returns the record states of audit findings, by the end of their ID.
+// states returns the record states of audit findings, by policy or certificate.
 func (r *rig) states() map[string]string {
 	states := map[string]string{}
 	for _, f := range r.hub.Findings() {
@@ -122,6 +122,7 @@ func task(id string, minute int, checks map[string]string) mapping.AuditTask {
 	return t
 }
 
+// bad returns the status of non-compliant checks.
 func bad(checks ...string) map[string]string {
 	m := map[string]string{}
 	for _, c := range checks {
@@ -163,17 +164,18 @@ type fakeIoT struct {
 	// between runs after each page.
 	between func(page int)
 
-	// related resources by finding, and their calls. The account's configuration disables the
-	// checks in disabled; configuration may fail the call.
+	// disabled has the checks that the account's configuration disables. configuration, if set, may
+	// fail the call.
 	disabled      []string
 	configuration func() error
 
+	// related has the related resources of each finding. failRelated, if set, may fail the nth call.
 	related      map[string][]types.RelatedResource
 	failRelated  func(n int) error
 	relatedCalls int
 }
 
-// ListRelatedResourcesForAuditFinding returns the test's resources, at most 20 per page.
+// ListRelatedResourcesForAuditFinding returns at most 20 resources per page.
 func (f *fakeIoT) ListRelatedResourcesForAuditFinding(ctx context.Context, in *iot.ListRelatedResourcesForAuditFindingInput, _ ...func(*iot.Options)) (*iot.ListRelatedResourcesForAuditFindingOutput, error) {
 	f.relatedCalls++
 	if f.failRelated != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 )
 
-// world has a backlog of entries, with the time of each one's newest state.
+// world has a backlog of entries. left has the time of each entry's newest state.
 type world struct {
 	mu      sync.Mutex
 	table   ledgertest.Table
@@ -24,10 +24,11 @@ type world struct {
 	calls   []int
 	refuses map[string]bool
 	refused []string
-	// quota, if not nil, is asked for each call when it arrives.
+	// quota, if set, reports whether Security Hub accepts a call that arrives now.
 	quota func() bool
 }
 
+// leave adds entries to the backlog.
 func (w *world) leave(from, to int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -92,13 +93,13 @@ func TestLoneThrottledInvocationKeepsNoMessage(t *testing.T) {
 		w := &world{}
 		turn := w.environment().Begin(t.Context(), false)
 		if turn.Leaving() || w.table.Len() != 0 {
-			t.Error("the marker is read, or states are left, before a call was throttled")
+			t.Error("states are left, or the marker is written, before a call was throttled")
 		}
 		if !turn.GoOn(t.Context()) {
-			t.Error("it does not go on, although nobody drains")
+			t.Error("the invocation does not go on, although no other drains")
 		}
 		if keep, _ := turn.End(t.Context(), t.Context()); keep {
-			t.Error("a message is kept, although nothing is left")
+			t.Error("the message is kept, although no state is left")
 		}
 	})
 }
@@ -115,25 +116,25 @@ func TestInvocationsRelyOnTheDrainer(t *testing.T) {
 		}
 		w.leave(0, 250)
 		if keep, _ := leaves.End(t.Context(), t.Context()); keep {
-			t.Error("a message that relies on the drainer is kept")
+			t.Error("a message is kept, although the drainer imports its state")
 		}
 		if !other.Begin(t.Context(), false).Leaving() {
-			t.Error("the environment forgets at once that calls are throttled")
+			t.Error("the next invocation of the environment does not leave states")
 		}
 		begin := time.Now()
 		if keep, _ := drains.End(t.Context(), t.Context()); keep || len(w.left) > 0 || fmt.Sprint(w.calls) != "[100 100 50]" {
-			t.Errorf("kept: %v, left %d, calls of %v", keep, len(w.left), w.calls)
+			t.Errorf("kept: %v, %d left, calls of %v findings; want none left after [100 100 50]", keep, len(w.left), w.calls)
 		}
 		if took := time.Since(begin); took < 15*time.Second {
-			t.Errorf("ended after %v: states that were just left are not in the index yet", took)
+			t.Errorf("ended after %v, want at least 15s: the index may not show the newest states yet", took)
 		}
 		if fmt.Sprint(w.refused) != "[f00007 no]" {
-			t.Errorf("refused %v", w.refused)
+			t.Errorf("refused %v, want f00007", w.refused)
 		}
 	})
 }
 
-func TestMessageContinuesWhenTimeIsOver(t *testing.T) {
+func TestMessageIsKeptWhenTimeIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{}
 		first := w.environment().Begin(t.Context(), false)
@@ -143,19 +144,19 @@ func TestMessageContinuesWhenTimeIsOver(t *testing.T) {
 		defer cancel()
 		keep, wait := first.End(t.Context(), work)
 		if left := len(w.left); !keep || wait != 0 || left == 0 || left == 30_000 {
-			t.Fatalf("kept: %v, wait %v, left %d", keep, wait, left)
+			t.Fatalf("kept: %v, wait %v, %d left; want a kept message, no wait and some left", keep, wait, left)
 		}
 		time.Sleep(time.Second)
 		second := w.environment().Begin(t.Context(), true)
 		if second.Leaving() {
-			t.Fatal("the message does not continue")
+			t.Fatal("the retried message does not drain")
 		}
 		if keep, _ := second.End(t.Context(), t.Context()); keep || len(w.left) > 0 {
-			t.Errorf("kept: %v, left %d", keep, len(w.left))
+			t.Errorf("kept: %v, %d left; want none", keep, len(w.left))
 		}
 		for _, n := range w.calls[:len(w.calls)-1] {
 			if n != 100 {
-				t.Errorf("calls of %v", w.calls)
+				t.Errorf("calls of %v findings, want 100 in all but the last", w.calls)
 				break
 			}
 		}
@@ -173,13 +174,13 @@ func TestDrainerThatCrashedIsReplaced(t *testing.T) {
 		}
 		time.Sleep(11 * time.Second)
 		if next := w.environment().Begin(t.Context(), false); !next.GoOn(t.Context()) {
-			t.Error("nobody replaces the drainer")
+			t.Error("no invocation replaces the drainer")
 		}
 	})
 }
 
-// TestDrainerIsHardlyThrottled lets calls arrive up to 40 ms late, while nothing is left of Security
-// Hub's burst: ten calls per second are allowed.
+// TestDrainerIsHardlyThrottled lets calls arrive up to 40 ms late, while Security Hub's burst is used
+// up: it accepts ten calls per second.
 func TestDrainerIsHardlyThrottled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 2))
@@ -205,10 +206,10 @@ func TestDrainerIsHardlyThrottled(t *testing.T) {
 		turn.GoOn(t.Context())
 		w.leave(0, 60_000)
 		if keep, _ := turn.End(t.Context(), t.Context()); keep || len(w.left) > 0 {
-			t.Errorf("kept: %v, left %d", keep, len(w.left))
+			t.Errorf("kept: %v, %d left; want none", keep, len(w.left))
 		}
 		if len(w.calls) != 600 || throttled > 30 {
-			t.Errorf("%d calls, and %d that were throttled", len(w.calls), throttled)
+			t.Errorf("%d calls and %d throttled ones, want 600 and at most 30", len(w.calls), throttled)
 		}
 	})
 }
@@ -218,7 +219,7 @@ func TestDrainerKeepsItsLeaseWhileStatesWait(t *testing.T) {
 		w := &world{}
 		turn := w.environment().Begin(t.Context(), false)
 		turn.GoOn(t.Context())
-		w.leave(0, 60_000) // which wait for newer states for over a minute
+		w.leave(0, 60_000) // they wait for newer states for more than a minute
 		work, cancel := context.WithTimeout(t.Context(), 55*time.Second)
 		defer cancel()
 		go turn.End(t.Context(), work)
@@ -236,17 +237,17 @@ func TestDrainerThatWasOvertakenStops(t *testing.T) {
 		w := &world{}
 		slow, other := w.environment().Begin(t.Context(), false), w.environment().Begin(t.Context(), false)
 		slow.GoOn(t.Context())
-		time.Sleep(31 * time.Second) // its own messages take long
+		time.Sleep(31 * time.Second) // its own messages take longer than its lease
 		if !other.GoOn(t.Context()) {
-			t.Fatal("nobody drains")
+			t.Fatal("no invocation drains")
 		}
 		time.Sleep(time.Second)
 		w.leave(0, 200)
 		if keep, _ := slow.End(t.Context(), t.Context()); keep || len(w.calls) > 0 {
-			t.Errorf("kept: %v, calls of %v, although another invocation drains", keep, w.calls)
+			t.Errorf("kept: %v, calls of %v findings; want none: another invocation drains", keep, w.calls)
 		}
 		if keep, _ := other.End(t.Context(), t.Context()); keep || len(w.left) > 0 {
-			t.Errorf("kept: %v, left %d", keep, len(w.left))
+			t.Errorf("kept: %v, %d left; want none", keep, len(w.left))
 		}
 	})
 }

@@ -29,8 +29,8 @@ func event(group, name string) signal.Signal {
 func TestBoundHoldsInEveryOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		table := &ledgertest.Table{}
-		// Each function gets all events, because rapid prefers few and equal ones: those never reach
-		// the bound.
+		// Each function gets all events. Rapid would draw few and equal ones, which never reach the
+		// bound.
 		var all []signal.Signal
 		for i := range rapid.IntRange(deviceevent.MaxTypes-1, 2*deviceevent.MaxTypes).Draw(t, "types") {
 			for _, device := range []string{"a", "b", "a"} {
@@ -81,34 +81,34 @@ func TestBoundHoldsInEveryOrder(t *testing.T) {
 				}
 			}
 			if n > deviceevent.MaxTypes || over > 0 && n != deviceevent.MaxTypes {
-				t.Fatalf("device %s has %d findings of its own, and %d share one", device, n, over)
+				t.Fatalf("device %s has %d findings of its own and %d events in the shared one, want %d of its own before any is shared", device, n, over, deviceevent.MaxTypes)
 			}
 		}
 		for id := range admitted {
 			if shared[id] {
-				t.Fatalf("%s is a finding of its own, and is not", id)
+				t.Fatalf("%s is a finding of its own in one function, and part of the shared one in another", id)
 			}
 		}
 		if table.Writes() > len(admitted) {
-			t.Fatalf("%d writes for %d findings", table.Writes(), len(admitted))
+			t.Fatalf("%d writes for %d findings, want at most one for each", table.Writes(), len(admitted))
 		}
 	})
 }
 
 func TestSharedFindingCostsNoCall(t *testing.T) {
-	table := &ledgertest.Table{Step: func(context.Context, string, bool) error { panic("a call") }}
+	table := &ledgertest.Table{Step: func(context.Context, string, bool) error { panic("an unexpected call of the table") }}
 	b := &bound.Bounds{Table: table, Region: "r", Now: time.Now}
 	free, listed, over := signal.Signal{Finding: asff.Finding{ID: "free"}}, event("", "x"), event("", "y")
 	over.Bound.Over = nil
 	results, faults := b.Apply(context.Background(), []signal.Signal{free, listed, over})
 	if len(faults) > 0 || results[0][0].Finding.ID != "free" || results[1][0].Finding.ID != "#more" || len(results[2]) != 0 {
-		t.Errorf("%v, %v", results, faults)
+		t.Errorf("signals %v, faults %v; want the free one, the shared one and none", results, faults)
 	}
 }
 
-// A sender of forged events can invent a group for each: those groups must not stay forever. The
-// group of a device, whose findings only its own events end, must stay.
-func TestOnlyGroupsWhoseFindingsEndAloneExpire(t *testing.T) {
+// A sender of forged events can invent a group for each event. Those groups must expire. The
+// group of a device must stay, because only its own events end its findings.
+func TestOnlyGroupsWhoseFindingsEndByTimeExpire(t *testing.T) {
 	now := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
 	for ends, want := range map[bool]time.Time{true: now.Add(90 * 24 * time.Hour), false: {}} {
 		table := &expiries{}
@@ -116,7 +116,7 @@ func TestOnlyGroupsWhoseFindingsEndAloneExpire(t *testing.T) {
 		s := event("a", "x")
 		s.Bound.Ends = ends
 		if _, faults := b.Apply(context.Background(), []signal.Signal{s}); len(faults) > 0 || len(table.at) != 1 || !table.at[0].Equal(want) {
-			t.Errorf("ends %v: expires at %v, want %v; %v", ends, table.at, want, faults)
+			t.Errorf("ends %v: expires at %v, want %v; faults %v", ends, table.at, want, faults)
 		}
 	}
 }

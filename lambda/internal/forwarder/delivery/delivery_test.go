@@ -19,7 +19,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// refresh does what the schedule does, and returns how many entries were due.
+// refresh runs the schedule and returns how many entries were due.
 func (w *world) refresh(t *testing.T) int {
 	t.Helper()
 	n := 0
@@ -52,11 +52,11 @@ func ms(d time.Duration) int64 { return start.Add(d).UnixMilli() }
 func alarm(d time.Duration) signal.Signal { return event(ms(d), asff.Active, "t") }
 func clear(d time.Duration) signal.Signal { return event(ms(d), asff.Archived, "t") }
 
-func TestLateAlarmDoesNotReopenWhatWasCleared(t *testing.T) {
+func TestLateAlarmDoesNotReopenAClearedFinding(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, alarm(-5*time.Minute), clear(-time.Minute), alarm(-3*time.Minute))
 	if s := w.mustFind(t).RecordState; s != "ARCHIVED" {
-		t.Errorf("state %s", s)
+		t.Errorf("state %s, want ARCHIVED", s)
 	}
 }
 
@@ -64,7 +64,7 @@ func TestLateClearDoesNotEndANewerAlarm(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, alarm(-5*time.Minute), alarm(-time.Minute), clear(-3*time.Minute), clear(-3*time.Minute))
 	if s := w.mustFind(t).RecordState; s != "ACTIVE" {
-		t.Errorf("state %s: the second alarm was suppressed and forgotten", s)
+		t.Errorf("state %s, want ACTIVE: the clear is older than the second alarm", s)
 	}
 }
 
@@ -72,11 +72,11 @@ func TestClearOfAnUnknownFindingImportsNothing(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, clear(-time.Minute))
 	if f, ok := w.finding(); ok {
-		t.Errorf("finding %+v", f)
+		t.Errorf("imported %+v, want nothing", f)
 	}
 	w.replay(t, alarm(-2*time.Minute))
 	if f := w.mustFind(t); f.RecordState != "ARCHIVED" || f.FirstObservedAt.UnixMilli() != ms(-2*time.Minute) {
-		t.Errorf("%s, first observed %v: the late alarm has to be known as ended", f.RecordState, f.FirstObservedAt)
+		t.Errorf("%s, first observed %v; want ARCHIVED with the time of the late alarm", f.RecordState, f.FirstObservedAt)
 	}
 }
 
@@ -85,22 +85,22 @@ func TestCreatedAtStaysAndUpdatedAtRises(t *testing.T) {
 	w.replay(t, alarm(-5*time.Minute))
 	first := w.mustFind(t)
 	if !first.CreatedAt.Equal(first.UpdatedAt.Time) || first.CreatedAt.UnixMilli() != ms(-5*time.Minute) {
-		t.Errorf("created %v, updated %v", first.CreatedAt, first.UpdatedAt)
+		t.Errorf("created %v, updated %v; want both at the time of the alarm", first.CreatedAt, first.UpdatedAt)
 	}
-	// All at the same time: each must be newer than the one before.
+	// The clock does not move, but UpdatedAt must rise with each state.
 	w.replay(t, event(ms(-5*time.Minute)+1, asff.Archived, "t"), event(ms(-5*time.Minute)+2, asff.Active, "u"), event(ms(-5*time.Minute)+2, asff.Active, "v"))
 	last := w.mustFind(t)
 	if !last.CreatedAt.Equal(first.CreatedAt.Time) || !last.UpdatedAt.After(first.UpdatedAt.Time) || last.RecordState != "ACTIVE" {
-		t.Errorf("created %v, updated %v, %s", last.CreatedAt, last.UpdatedAt, last.RecordState)
+		t.Errorf("created %v, updated %v, %s; want the CreatedAt of the first state, %v, and a later UpdatedAt", last.CreatedAt, last.UpdatedAt, last.RecordState, first.CreatedAt)
 	}
 }
 
-func TestMessagesOfOneBatchGiveTheNewestStateWithTheEarliestTime(t *testing.T) {
+func TestBatchImportsTheNewestStateWithTheEarliestTime(t *testing.T) {
 	w := newWorld(t)
 	outcomes := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{clear(-time.Minute), alarm(-3 * time.Minute), alarm(-2 * time.Minute)})
 	f := w.mustFind(t)
 	if len(outcomes) != 1 || f.RecordState != "ARCHIVED" || f.CreatedAt.UnixMilli() != ms(-3*time.Minute) || f.LastObservedAt.UnixMilli() != ms(-time.Minute) {
-		t.Errorf("%v, %s, created %v, last observed %v", outcomes, f.RecordState, f.CreatedAt, f.LastObservedAt)
+		t.Errorf("outcomes %v, %s, created %v, last observed %v", outcomes, f.RecordState, f.CreatedAt, f.LastObservedAt)
 	}
 }
 
@@ -116,7 +116,7 @@ func TestUnchangedRepeatsAreNotImported(t *testing.T) {
 		w.replay(t, alarm(time.Duration(i)*time.Minute))
 	}
 	if after := updated(); after != 0 {
-		t.Errorf("updated after %v", after)
+		t.Errorf("updated after %v, want no update within an hour", after)
 	}
 	w.now = start.Add(time.Hour)
 	w.replay(t, alarm(time.Hour))
@@ -125,8 +125,8 @@ func TestUnchangedRepeatsAreNotImported(t *testing.T) {
 	}
 }
 
-// A client that is refused every second must not cost a write of the ledger each time.
-func TestRepeatsThatNothingClearsAreRarelyWritten(t *testing.T) {
+// A client that is refused every second does not cost a write of the ledger each time.
+func TestRepeatsWithoutAnEndEventAreRarelyWritten(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, refused(0))
 	before := w.table.Writes()
@@ -135,7 +135,7 @@ func TestRepeatsThatNothingClearsAreRarelyWritten(t *testing.T) {
 		w.replay(t, refused(time.Duration(i)*time.Second))
 	}
 	if n := w.table.Writes() - before; n > 65 {
-		t.Errorf("%d writes for an hour of repeats", n)
+		t.Errorf("%d writes for an hour of repeats, want at most 65", n)
 	}
 	w.now = w.now.Add(contract.DefaultQuietTime - time.Minute)
 	if w.refresh(t); w.mustFind(t).RecordState != "ACTIVE" {
@@ -151,7 +151,7 @@ func TestChangedRepeatsAreImportedAtOnce(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, alarm(-2*time.Minute), event(ms(-time.Minute), asff.Active, "worse"))
 	if title := w.mustFind(t).Title; title != "worse" {
-		t.Errorf("title %q", title)
+		t.Errorf("title %q, want worse", title)
 	}
 }
 
@@ -165,11 +165,11 @@ func TestActiveFindingsOutliveSecurityHubsNinetyDays(t *testing.T) {
 	}
 	f := w.mustFind(t)
 	if f.RecordState != "ACTIVE" || f.LastObservedAt.UnixMilli() != ms(0) || f.CreatedAt.UnixMilli() != ms(0) {
-		t.Errorf("%s, created %v, last observed %v", f.RecordState, f.CreatedAt, f.LastObservedAt)
+		t.Errorf("%s, created %v, last observed %v; want ACTIVE with the times of the alarm", f.RecordState, f.CreatedAt, f.LastObservedAt)
 	}
 	w.replay(t, clear(399*24*time.Hour))
 	if s := w.mustFind(t).RecordState; s != "ARCHIVED" {
-		t.Errorf("state %s", s)
+		t.Errorf("state %s, want ARCHIVED", s)
 	}
 }
 
@@ -181,7 +181,7 @@ func TestEndedFindingsAreDeletedAfterSecurityHubDeletesThem(t *testing.T) {
 	}{{90, 1}, {98, 0}} {
 		w.now = start.Add(time.Duration(c.days) * 24 * time.Hour)
 		if n := w.refresh(t); n != 0 {
-			t.Errorf("%d due after %d days", n, c.days)
+			t.Errorf("%d due after %d days, want none", n, c.days)
 		}
 		if w.table.Expire(w.now); w.table.Len() != c.left {
 			t.Errorf("%d records after %d days, want %d", w.table.Len(), c.days, c.left)
@@ -195,7 +195,7 @@ func refused(d time.Duration) signal.Signal {
 	return signal.New(defender.RefusedConnections, s.Finding, ms(d), signal.Order{Time: ms(d)})
 }
 
-func TestFindingsWithoutEndAreArchivedWhenQuiet(t *testing.T) {
+func TestFindingsWithoutAnEndEventAreArchivedWhenQuiet(t *testing.T) {
 	w := newWorld(t)
 	state := func() asff.RecordState { return w.mustFind(t).RecordState }
 	w.replay(t, refused(0))
@@ -217,7 +217,7 @@ func TestFindingsWithoutEndAreArchivedWhenQuiet(t *testing.T) {
 	}
 }
 
-func TestQuietEndsNoFindingThatHasAnEndOfItsOwn(t *testing.T) {
+func TestQuietTimeEndsNoFindingWithAnEndEvent(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, alarm(0))
 	for day := range 90 {
@@ -225,7 +225,7 @@ func TestQuietEndsNoFindingThatHasAnEndOfItsOwn(t *testing.T) {
 		w.refresh(t)
 	}
 	if s := w.mustFind(t).RecordState; s != "ACTIVE" {
-		t.Errorf("state %s", s)
+		t.Errorf("state %s, want ACTIVE", s)
 	}
 }
 
@@ -236,13 +236,13 @@ func TestUnconfirmedClaimsAreImportedBySchedule(t *testing.T) {
 	}
 	w.now = start.Add(59 * time.Minute)
 	if n := w.refresh(t); n != 0 {
-		t.Errorf("%d due while the message may still come", n)
+		t.Errorf("%d due while the message may still be retried, want none", n)
 	}
 	w.now = start.Add(61 * time.Minute)
 	w.refresh(t)
 	w.mustFind(t)
 	if n := w.refresh(t); n != 0 {
-		t.Errorf("%d still due", n)
+		t.Errorf("%d still due after the import", n)
 	}
 }
 
@@ -253,7 +253,7 @@ func TestSecurityHubOffKeepsTheClaim(t *testing.T) {
 	}
 	o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{alarm(0)})[id]
 	if o.Verdict != outcome.HubOff || !strings.Contains(o.Reason, "not subscribed") {
-		t.Errorf("outcome %+v", o)
+		t.Errorf("outcome %+v, want HubOff that gives the reason", o)
 	}
 	if err := w.hub.Enable(securityhubtest.Settings{}); err != nil {
 		t.Fatal(err)
@@ -261,21 +261,21 @@ func TestSecurityHubOffKeepsTheClaim(t *testing.T) {
 	w.now = start.Add(24 * time.Hour)
 	w.replay(t, alarm(0))
 	if f := w.mustFind(t); f.CreatedAt.UnixMilli() != ms(0) || f.UpdatedAt.UnixMilli() != ms(0) {
-		t.Errorf("created %v, updated %v: the message's own times count", f.CreatedAt, f.UpdatedAt)
+		t.Errorf("created %v, updated %v; want both at the time of the message", f.CreatedAt, f.UpdatedAt)
 	}
 }
 
-func TestRefusedFindingsAreLeftAloneBySchedule(t *testing.T) {
+func TestScheduleDoesNotImportRefusedFindings(t *testing.T) {
 	w := newWorld(t)
 	bad := alarm(0)
 	bad.Finding.Title = strings.Repeat("x", 300) // as if AWS had changed a limit
 	o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{bad})[id]
 	if o.Verdict != outcome.Refused {
-		t.Fatalf("outcome %+v", o)
+		t.Fatalf("outcome %+v, want a refusal", o)
 	}
 	w.now = start.Add(200 * 24 * time.Hour)
 	if n := w.refresh(t); n != 0 {
-		t.Errorf("%d due", n)
+		t.Errorf("%d due, want none", n)
 	}
 	w.now = start.Add(time.Minute)
 	w.replay(t, alarm(time.Minute))
@@ -289,9 +289,9 @@ func TestRefusedUpdateLeavesTheFindingAsItWas(t *testing.T) {
 	w.now = start.Add(2 * time.Hour)
 	worse := refused(2 * time.Hour)
 	worse.Finding.Title = strings.Repeat("x", 300)
-	for range 2 { // the second time as sent again from the dead-letter queue
+	for range 2 { // the second time, the message is sent again from the dead-letter queue
 		if o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{worse})[id]; o.Verdict != outcome.Refused {
-			t.Fatalf("outcome %+v", o)
+			t.Fatalf("outcome %+v, want a refusal", o)
 		}
 	}
 	w.now = start.Add(2*time.Hour + contract.DefaultQuietTime - time.Second)
@@ -301,13 +301,13 @@ func TestRefusedUpdateLeavesTheFindingAsItWas(t *testing.T) {
 	w.now = w.now.Add(time.Second)
 	w.refresh(t)
 	if f := w.mustFind(t); f.RecordState != "ARCHIVED" || f.Title != refused(0).Finding.Title {
-		t.Errorf("after the quiet time %s, %q", f.RecordState, f.Title)
+		t.Errorf("after the quiet time: %s, %q; want ARCHIVED with the old title", f.RecordState, f.Title)
 	}
 }
 
-// The message is retried after a failure, perhaps by another function, which must know what
-// Security Hub accepted before.
-func TestUpdateThatIsRefusedAfterAFailureLeavesTheFindingAsItWas(t *testing.T) {
+// The message is retried after a failure, perhaps in another environment, which must know the version
+// that Security Hub accepted before.
+func TestUpdateRefusedAfterAFailureLeavesTheFindingAsItWas(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, refused(0))
 	w.now = start.Add(2 * time.Hour)
@@ -317,12 +317,12 @@ func TestUpdateThatIsRefusedAfterAFailureLeavesTheFindingAsItWas(t *testing.T) {
 		t.Fatal(err)
 	}
 	if o := w.deliver.Deliver(context.Background(), w.now, []signal.Signal{worse})[id]; o.Verdict != outcome.Refused {
-		t.Fatalf("outcome %+v", o)
+		t.Fatalf("outcome %+v, want a refusal", o)
 	}
 	w.now = start.Add(2*time.Hour + contract.DefaultQuietTime)
 	w.refresh(t)
 	if f := w.mustFind(t); f.RecordState != "ARCHIVED" || f.Title != refused(0).Finding.Title {
-		t.Errorf("after the quiet time %s, %q", f.RecordState, f.Title)
+		t.Errorf("after the quiet time: %s, %q; want ARCHIVED with the old title", f.RecordState, f.Title)
 	}
 }
 
@@ -341,9 +341,9 @@ func TestFindingThatFailsForADayIsRefused(t *testing.T) {
 		var got []outcome.Verdict
 		want := []outcome.Verdict{
 			outcome.Failing, outcome.Failing, outcome.Refused, // for a day
-			outcome.Refused,                  // a later report is not retried for a day
-			outcome.Done,                     // accepted: the doubt is over
-			outcome.Failing, outcome.Failing, // and begins anew
+			outcome.Refused,                  // a later report is refused at once
+			outcome.Done,                     // accepted
+			outcome.Failing, outcome.Failing, // a new day begins
 		}
 		remove := failing()
 		got = append(got, try(0, alarm(0)), try(23*time.Hour, alarm(0)), try(24*time.Hour, alarm(0)), try(48*time.Hour, alarm(48*time.Hour)))
@@ -353,10 +353,10 @@ func TestFindingThatFailsForADayIsRefused(t *testing.T) {
 		got = append(got, try(50*time.Hour, clear(50*time.Hour)), try(51*time.Hour, clear(50*time.Hour)))
 		remove()
 		if !slices.Equal(got, want) {
-			t.Errorf("%v, want %v", got, want)
+			t.Errorf("verdicts %v, want %v", got, want)
 		}
 		if w.replay(t, clear(50*time.Hour)); w.mustFind(t).RecordState != "ARCHIVED" {
-			t.Errorf("%s", w.mustFind(t).RecordState)
+			t.Errorf("state %s after the last attempt, want ARCHIVED", w.mustFind(t).RecordState)
 		}
 	})
 }
@@ -365,11 +365,11 @@ func TestUpdatedAtIsNeverInTheFuture(t *testing.T) {
 	w := newWorld(t)
 	w.replay(t, alarm(24*time.Hour))
 	if f := w.mustFind(t); f.UpdatedAt.After(w.now) || f.LastObservedAt.After(w.now) {
-		t.Errorf("updated %v, observed %v", f.UpdatedAt, f.LastObservedAt)
+		t.Errorf("updated %v, observed %v; want none after %v", f.UpdatedAt, f.LastObservedAt, w.now)
 	}
 }
 
-// reported is an audit finding as a task of that time reports it.
+// reported returns the signal of an audit task that reports the finding at a time.
 func reported(d time.Duration) signal.Signal {
 	s := alarm(d)
 	s = signal.New(defender.AuditNotifications, s.Finding, ms(d), signal.Order{Time: ms(d)})
@@ -377,7 +377,7 @@ func reported(d time.Duration) signal.Signal {
 	return s
 }
 
-// A disabled check reports nothing any more: neither problems nor that they are fixed.
+// A disabled check reports neither findings nor that they are fixed.
 func TestAuditFindingsThatNoAuditReportsAreArchived(t *testing.T) {
 	const day = 24 * time.Hour
 	w := newWorld(t)
@@ -402,7 +402,7 @@ func TestAuditFindingsThatNoAuditReportsAreArchived(t *testing.T) {
 		t.Error("active 91 days after its last report")
 	}
 	if f := w.mustFind(t); !strings.Contains(f.Description, "No audit has reported this for 90 days") {
-		t.Errorf("%q", f.Description)
+		t.Errorf("description %q does not say why it is archived", f.Description)
 	}
 	w.now = start.Add(400 * day)
 	if w.replay(t, reported(400*day)); state() != "ACTIVE" {

@@ -37,7 +37,7 @@ const (
 
 var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
 
-// world is a ledger, a Security Hub, and workers that take one step at a time. Before and after
+// world has a ledger, a Security Hub, and workers that take one step at a time. Before and after
 // each call to the ledger or to Security Hub they wait for permission to continue, or to crash.
 type world struct {
 	now     time.Time
@@ -46,15 +46,15 @@ type world struct {
 	hub     *securityhubtest.Hub
 	ledger  *ledger.Ledger
 	deliver *delivery.Delivery
-	// older chooses workers of the previous version of the function; nil means none.
+	// older reports whether the next worker is of the previous version of the function; nil means none.
 	older    func() bool
 	previous *delivery.Delivery
-	// leaver chooses whether a worker leaves states; nil means none.
+	// leaver returns the next worker's leaver, which may be nil; nil means that no worker leaves states.
 	leaver  func() delivery.Leaver
 	workers []*worker
-	// unequal are new findings with different CreatedAt and UpdatedAt.
+	// unequal describes new findings whose CreatedAt and UpdatedAt differ.
 	unequal []string
-	// coarse workers wait only before each call: between two calls a worker changes nothing.
+	// coarse makes workers wait only before each call.
 	coarse bool
 }
 
@@ -77,7 +77,7 @@ type worker struct {
 	messages []signal.Signal
 	waiting  chan struct{} // the worker is waiting before its next step
 	proceed  chan error    // nil, or its crash
-	done     chan bool     // it has finished; whether it succeeded
+	done     chan bool     // whether the worker succeeded, once it has finished
 	crashed  bool
 	coarse   bool
 }
@@ -86,7 +86,7 @@ var errCrash = errors.New("the function was killed")
 
 type workerKey struct{}
 
-// step is called by workers. After a crash nothing that a worker does has an effect.
+// step runs before and after each call of a worker. After a crash, its calls have no effect.
 func step(ctx context.Context, _ string, after bool) error {
 	w, ok := ctx.Value(workerKey{}).(*worker)
 	if !ok || after && w.coarse && !w.crashed {
@@ -122,8 +122,8 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 	return w
 }
 
-// previousTable is the table as the previous version of the function uses it: it reads and writes
-// whole records, one by one, and loses what it does not know.
+// previousTable is the table as the previous version of the function uses it. That version reads and
+// writes whole records, one by one, and drops unknown fields.
 type previousTable struct{ *ledgertest.Table }
 
 // leftAt is a field that the previous version does not know.
@@ -164,10 +164,10 @@ func (w *world) begin(messages ...signal.Signal) {
 	go func() {
 		defer cancel()
 		defer close(k.waiting)
-		well := true
+		succeeded := true
 		collect := func(outcomes map[string]outcome.Outcome) {
 			for _, o := range outcomes {
-				well = well && (o.Verdict == outcome.Done || o.Verdict == outcome.Left || o.Verdict == outcome.Refused)
+				succeeded = succeeded && (o.Verdict == outcome.Done || o.Verdict == outcome.Left || o.Verdict == outcome.Refused)
 			}
 		}
 		if len(messages) > 0 {
@@ -176,14 +176,14 @@ func (w *world) begin(messages ...signal.Signal) {
 			collect(deliver.Refresh(cancelling{ctx, k}, now, entries))
 			return nil
 		}); err != nil {
-			well = false
+			succeeded = false
 		}
-		k.done <- well
+		k.done <- succeeded
 	}()
 	<-k.waiting
 }
 
-// cancelling ends once its worker has crashed.
+// cancelling is a context that is canceled once its worker has crashed.
 type cancelling struct {
 	context.Context
 	w *worker
@@ -210,7 +210,7 @@ func (w *world) advance(i int, crash bool) (again []signal.Signal) {
 		return nil
 	}
 	w.workers = slices.Delete(w.workers, i, i+1)
-	if well := <-k.done; well && !k.crashed {
+	if succeeded := <-k.done; succeeded && !k.crashed {
 		return nil
 	}
 	return k.messages
@@ -255,7 +255,7 @@ func everyInterleaving(t *rapid.T, w *world) {
 	crashes := rapid.IntRange(0, 4).Draw(t, "crashes")
 
 	w.drain(t, queue, crashes)
-	if w.leaver != nil { // the schedule owns what was left, and what a crash left unconfirmed
+	if w.leaver != nil { // the schedule imports states that were left, or that a crash left unconfirmed
 		for range 2 {
 			w.now = w.now.Add(2 * time.Hour)
 			w.begin()
@@ -265,17 +265,17 @@ func everyInterleaving(t *rapid.T, w *world) {
 	w.check(t, events)
 }
 
-// drain delivers messages until none is left. Several workers run at once, and some crash.
+// drain delivers messages until the queue is empty. Several workers run at once, and some crash.
 func (w *world) drain(t *rapid.T, queue []signal.Signal, crashes int) {
 	for len(queue) > 0 || len(w.workers) > 0 {
-		const most = 3
+		const maxWorkers = 3
 		choice := rapid.IntRange(0, 9).Draw(t, "next")
 		switch {
 		case choice == 0:
 			w.now = w.now.Add(rapid.SampledFrom([]time.Duration{time.Millisecond, 50 * time.Minute, 3 * time.Hour}).Draw(t, "pass"))
-		case choice == 1 && len(w.workers) < most && w.table.Len() > 0:
+		case choice == 1 && len(w.workers) < maxWorkers && w.table.Len() > 0:
 			w.begin()
-		case choice <= 4 && len(queue) > 0 && len(w.workers) < most || len(w.workers) == 0 && len(queue) > 0:
+		case choice <= 4 && len(queue) > 0 && len(w.workers) < maxWorkers || len(w.workers) == 0 && len(queue) > 0:
 			n := rapid.IntRange(1, min(2, len(queue))).Draw(t, "batch")
 			batch := slices.Clone(queue[:n])
 			queue = queue[n:]
@@ -291,9 +291,9 @@ func (w *world) drain(t *rapid.T, queue []signal.Signal, crashes int) {
 	}
 }
 
-// Some versions are refused: the version that Security Hub shows still ends at its time, and a
-// later version that it accepts is shown.
-func TestEveryInterleavingWithRefusalsEndsWhatIsShown(t *testing.T) {
+// Security Hub refuses some versions. The version that it shows still ends after the quiet time, and a
+// later version that it accepts replaces it.
+func TestEveryInterleavingWithRefusalsEndsTheAcceptedVersion(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		queue := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
@@ -302,7 +302,7 @@ func TestEveryInterleavingWithRefusalsEndsWhatIsShown(t *testing.T) {
 			if s.Finding.Title == "refused" {
 				s.Finding.Title = strings.Repeat("x", 300)
 			}
-			s.Source = defender.RefusedConnections // which nothing clears
+			s.Source = defender.RefusedConnections // it has no end event
 			return s
 		}), 1, 5).Draw(t, "events")
 		w.drain(t, queue, rapid.IntRange(0, 4).Draw(t, "crashes"))
@@ -313,13 +313,13 @@ func TestEveryInterleavingWithRefusalsEndsWhatIsShown(t *testing.T) {
 			w.drain(t, nil, 0)
 		}
 		if f, ok := w.finding(); ok && f.RecordState != "ARCHIVED" {
-			t.Fatalf("%s after the quiet time", f.RecordState)
+			t.Fatalf("state %s after the quiet time, want ARCHIVED", f.RecordState)
 		}
 		last := event(w.now.UnixMilli(), asff.Active, "last")
 		last.Source = defender.RefusedConnections
 		w.deliver.Deliver(context.Background(), w.now, []signal.Signal{last})
 		if f, _ := w.finding(); f.RecordState != "ACTIVE" || f.Title != "last" {
-			t.Fatalf("%s, %q", f.RecordState, f.Title)
+			t.Fatalf("after the last version: %s, %q; want ACTIVE, last", f.RecordState, f.Title)
 		}
 	})
 }
@@ -354,7 +354,7 @@ func TestAllInterleavingsOfTwoWorkers(t *testing.T) {
 				w.check(t, events)
 			}
 			if runs < 300 {
-				t.Errorf("%d runs are too few to be all", runs)
+				t.Errorf("%d runs, want at least 300: that is not every order", runs)
 			}
 		})
 	}
@@ -391,7 +391,7 @@ func (o *orders) next() bool {
 // check requires that Security Hub shows the newest of events.
 func (w *world) check(t interface{ Fatalf(string, ...any) }, events []signal.Signal) {
 	if len(w.unequal) > 0 {
-		t.Fatalf("a new finding was %s", w.unequal)
+		t.Fatalf("new findings with different times: %s", w.unequal)
 	}
 	newest, raised := events[0], false
 	for _, e := range events {
@@ -415,13 +415,13 @@ func (w *world) check(t interface{ Fatalf(string, ...any) }, events []signal.Sig
 	}
 }
 
-// replay delivers messages one after the other.
+// replay delivers messages one after the other, and requires that each succeeds.
 func (w *world) replay(t *testing.T, messages ...signal.Signal) {
 	t.Helper()
 	for _, m := range messages {
 		for id, o := range w.deliver.Deliver(context.Background(), w.now, []signal.Signal{m}) {
 			if o.Verdict != outcome.Done {
-				t.Fatalf("%s: %+v", id, o)
+				t.Fatalf("%s: %+v, want Done", id, o)
 			}
 		}
 	}

@@ -22,9 +22,9 @@ func (l leaving) GoOn(context.Context) bool { return !bool(l) }
 
 var _ delivery.Leaver = leaving(true)
 
-// A state that an invocation left is finished for its message. Crashes may be between writing it
-// and deleting the message. The schedule imports the newest in every interleaving, also with
-// invocations of the previous version and with those that import at once.
+// Once an invocation has left a state, its message is done. The invocation may crash after it wrote
+// the state and before its message is deleted. The schedule imports the newest state in every
+// interleaving, also with invocations of the previous version, and with those that import at once.
 func TestEveryInterleavingWithLeftStatesEndsInTheNewestState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
@@ -45,29 +45,29 @@ func TestLeftStateIsDueAtOnceAndOnlyTheNewestIsImported(t *testing.T) {
 		w.now = start.Add(time.Duration(i) * time.Minute)
 		for id, o := range w.deliver.DeliverOrLeave(context.Background(), w.now, []signal.Signal{event(w.now.UnixMilli(), state, "t")}, leaving(true)) {
 			if o.Verdict != outcome.Left {
-				t.Fatalf("%s: %+v", id, o)
+				t.Fatalf("%s: %+v, want Left", id, o)
 			}
 		}
 	}
 	if _, ok := w.finding(); ok {
-		t.Fatal("a state that was left is imported")
+		t.Fatal("a state that was left is imported at once")
 	}
 	left := 0
 	if err := w.ledger.Backlog(context.Background(), w.now, w.now, func(entries []ledger.Entry) error { left += len(entries); return nil }); err != nil || left != 1 {
-		t.Errorf("%d entries are left, %v", left, err)
+		t.Errorf("%d entries in the backlog, error %v; want one", left, err)
 	}
 	if n := w.refresh(t); n != 1 {
-		t.Errorf("%d entries are due", n)
+		t.Errorf("%d entries are due, want one", n)
 	}
 	if f := w.mustFind(t); f.RecordState != asff.Active || !f.UpdatedAt.Equal(f.CreatedAt.Time) {
-		t.Errorf("%s, created %v, updated %v", f.RecordState, f.CreatedAt, f.UpdatedAt)
+		t.Errorf("%s, created %v, updated %v; want ACTIVE with equal times", f.RecordState, f.CreatedAt, f.UpdatedAt)
 	}
 	if n := w.refresh(t); n != 0 {
-		t.Errorf("%d entries are due after the import", n)
+		t.Errorf("%d entries are due after the import, want none", n)
 	}
 }
 
-// Newer states postpone the import, but not without end.
+// Newer states postpone the import, but not forever.
 func TestLeftStateIsNotPostponedForever(t *testing.T) {
 	w := newWorld(t)
 	for i := range 20 {
@@ -77,6 +77,6 @@ func TestLeftStateIsNotPostponedForever(t *testing.T) {
 	}
 	left := 0
 	if err := w.ledger.Backlog(context.Background(), w.now, start.Add(10*time.Minute), func(entries []ledger.Entry) error { left += len(entries); return nil }); err != nil || left != 1 {
-		t.Errorf("%d entries are due ten minutes after the first was left, %v", left, err)
+		t.Errorf("%d entries are due ten minutes after the first was left, error %v; want one", left, err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 )
 
-// Only active findings are counted by severity, and only if it is asked for: each value is a
+// Only active findings are counted by severity, and only on request: each value is a
 // metric that costs money.
 func TestImportedFindingsAreCountedBySeverityOnRequest(t *testing.T) {
 	for _, c := range []struct {
@@ -32,7 +32,7 @@ func TestImportedFindingsAreCountedBySeverityOnRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := strings.Contains(out.String(), `"Severity":"HIGH"`); got != c.want {
-			t.Errorf("%+v: %s", c, out.String())
+			t.Errorf("%+v: counted by severity: %v; metrics %s", c, got, out.String())
 		}
 	}
 }

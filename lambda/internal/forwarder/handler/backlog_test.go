@@ -12,13 +12,13 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/backlog"
 )
 
-// TestScheduleDoesNotCompeteWithTheDrainer lets the hourly schedule run while another invocation
-// drains the backlog, and after that one has crashed.
+// TestScheduleDoesNotCompeteWithTheDrainer runs the hourly schedule while another invocation
+// drains the backlog, and after that invocation has crashed.
 func TestScheduleDoesNotCompeteWithTheDrainer(t *testing.T) {
 	r := newRig(t)
 	drainer := &backlog.Backlog{Table: r.table, Region: region, Now: func() time.Time { return r.now }, Log: slog.New(slog.DiscardHandler)}
 	if !drainer.Begin(t.Context(), false).GoOn(t.Context()) {
-		t.Fatal("nobody drains")
+		t.Fatal("the invocation does not drain")
 	}
 	throttled := r.service.Inject(securityhubtest.Fault{Operation: "BatchImportFindings", Answer: securityhubtest.Throttled()})
 	r.must(r.device("pump-7", start, `{"type":"tamper"}`))
@@ -34,11 +34,11 @@ func TestScheduleDoesNotCompeteWithTheDrainer(t *testing.T) {
 	r.now = start.Add(20 * time.Second)
 	refresh()
 	if states := r.states(); len(states) > 0 {
-		t.Errorf("the schedule imports %v, which the drainer will", states)
+		t.Errorf("the schedule imports %v, although an invocation drains", states)
 	}
 	r.now = start.Add(40 * time.Second)
 	refresh()
 	if states := r.states(); len(states) != 1 {
-		t.Errorf("the schedule leaves the state of a drainer that has crashed: %v", states)
+		t.Errorf("states %v after the drainer has crashed, want one", states)
 	}
 }

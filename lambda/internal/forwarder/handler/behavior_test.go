@@ -21,7 +21,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/sweep"
 )
 
-// live are the behaviors of the profile plant.
+// live returns live behaviors of the profile plant.
 func live(behaviors ...string) contract.LiveBehaviors {
 	l := contract.LiveBehaviors{}
 	for _, b := range behaviors {
@@ -46,7 +46,7 @@ func (r *rig) transition(client, behavior string, change engine.Change, at time.
 	return r.message(string(text))
 }
 
-func TestTransitionsRaiseClearAndRaiseAgain(t *testing.T) {
+func TestFindingFollowsTheTransitions(t *testing.T) {
 	r := newRig(t)
 	r.deploy(live("small"))
 	const id = "behavior/us-east-1/plant/small/pump-1"
@@ -61,7 +61,7 @@ func TestTransitionsRaiseClearAndRaiseAgain(t *testing.T) {
 		r.want(map[string]string{id: step.want})
 	}
 	if f := r.hub.Findings()[0]; !f.CreatedAt.Equal(start.Add(-3 * time.Minute)) {
-		t.Errorf("created %v", f.CreatedAt)
+		t.Errorf("created %v, want the time of the first alarm", f.CreatedAt)
 	}
 }
 
@@ -70,27 +70,27 @@ func TestTransitionOfABehaviorThatIsNotLiveRaisesNothing(t *testing.T) {
 	r.must(r.transition("pump-1", "old", engine.InAlarm, start))
 	r.want(map[string]string{})
 	if len(r.sqs.dead) > 0 {
-		t.Errorf("%d dead letters", len(r.sqs.dead))
+		t.Errorf("%d dead letters, want none", len(r.sqs.dead))
 	}
 }
 
-// deploy starts a new process of the function with other live behaviors.
+// deploy starts a new environment of the function with these live behaviors.
 func (r *rig) deploy(l contract.LiveBehaviors) {
 	r.sweeper = &sweep.Sweeper{Table: r.table, Findings: r.sweeper.Findings, Deliver: r.sweeper.Deliver, Region: region, Live: l, Log: r.sweeper.Log}
 	r.handler.Live, r.handler.Sweeper = l, r.sweeper
 }
 
-// refresh runs the schedule some time later, and returns its calls to the table.
+// refresh runs the schedule some time later, and returns its calls of the table.
 func (r *rig) refresh(later time.Duration) map[string]int {
 	r.t.Helper()
 	r.now = r.now.Add(later)
-	asked := map[string]int{}
+	calls := map[string]int{}
 	var mu sync.Mutex
 	r.table.Step = func(_ context.Context, operation string, done bool) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if done {
-			asked[operation]++
+			calls[operation]++
 		}
 		return nil
 	}
@@ -98,10 +98,10 @@ func (r *rig) refresh(later time.Duration) map[string]int {
 	if _, err := r.handler.Handle(context.Background(), refreshAt(r.now)); err != nil {
 		r.t.Fatal(err)
 	}
-	return asked
+	return calls
 }
 
-// alarm raises a behavior of a client now.
+// alarm returns the evaluator's message about a behavior of a client that goes into alarm now.
 func (r *rig) alarm(client, behavior string) events.SQSMessage {
 	return r.transition(client, behavior, engine.InAlarm, r.now)
 }
@@ -124,7 +124,7 @@ func TestFindingsOfARemovedBehaviorAreArchived(t *testing.T) {
 			r.want(want)
 			for _, f := range r.hub.Findings() {
 				if removed := strings.Contains(f.Description, "behavior was removed"); removed != (f.RecordState == "ARCHIVED") {
-					t.Errorf("%s is %s: %q", f.ID, f.RecordState, f.Description)
+					t.Errorf("%s is %s, with the description %q", f.ID, f.RecordState, f.Description)
 				}
 			}
 		})
@@ -136,18 +136,18 @@ func TestNothingIsSweptWhileNothingChanges(t *testing.T) {
 	r.deploy(live("small"))
 	r.must(r.alarm("pump-1", "small"))
 	for i, want := range []int{8, 8, 0, 0} { // twice after a deployment
-		if asked := r.refresh(time.Hour); asked["Open"] != want || want == 0 && (asked["Get"] != 2 || asked["Put"] != 0) {
-			t.Errorf("run %d asked the table %v", i, asked)
+		if calls := r.refresh(time.Hour); calls["Open"] != want || want == 0 && (calls["Get"] != 2 || calls["Put"] != 0) {
+			t.Errorf("run %d: calls of the table %v, want Open %d times", i, calls, want)
 		}
 	}
 	r.want(map[string]string{"behavior/us-east-1/plant/small/pump-1": "ACTIVE"})
 	r.deploy(live("small", "large"))
-	if asked := r.refresh(time.Hour); asked["Open"] != 8 {
-		t.Errorf("after a deployment: %v", asked)
+	if calls := r.refresh(time.Hour); calls["Open"] != 8 {
+		t.Errorf("after a deployment: calls of the table %v, want Open 8 times", calls)
 	}
 }
 
-func TestReturningBehaviorAlarmsAgain(t *testing.T) {
+func TestRestoredBehaviorAlarmsAgain(t *testing.T) {
 	r := newRig(t)
 	const id = "behavior/us-east-1/plant/small/pump-1"
 	r.deploy(live("small"))
@@ -168,11 +168,11 @@ func TestReturningBehaviorAlarmsAgain(t *testing.T) {
 		r.refresh(time.Hour)
 	}
 	if f := r.hub.Findings()[0]; strings.Contains(f.Description, "removed") {
-		t.Errorf("%q", f.Description)
+		t.Errorf("description %q of the new alarm names the removal", f.Description)
 	}
 }
 
-func TestShortLivedBehaviorsLeaveNoFinding(t *testing.T) {
+func TestBehaviorThatIsSoonRemovedLeavesNoFinding(t *testing.T) {
 	r := newRig(t)
 	r.refresh(time.Hour)
 	r.refresh(time.Hour)
@@ -184,7 +184,7 @@ func TestShortLivedBehaviorsLeaveNoFinding(t *testing.T) {
 }
 
 // An invocation that began before the deployment may raise a finding after the sweep.
-func TestInvocationFromBeforeTheDeploymentLeavesNothing(t *testing.T) {
+func TestInvocationFromBeforeTheDeploymentLeavesNoFinding(t *testing.T) {
 	r := newRig(t)
 	r.deploy(live("small"))
 	r.must(r.alarm("pump-1", "small"))
@@ -195,7 +195,7 @@ func TestInvocationFromBeforeTheDeploymentLeavesNothing(t *testing.T) {
 	r.must(r.alarm("pump-2", "small"))
 	r.handler.Live, r.handler.Sweeper = nil, r.sweeper
 	r.want(map[string]string{"behavior/us-east-1/plant/small/pump-1": "ARCHIVED", "behavior/us-east-1/plant/small/pump-2": "ACTIVE"})
-	if asked := r.refresh(10 * time.Minute); asked["Open"] > 0 {
+	if calls := r.refresh(10 * time.Minute); calls["Open"] > 0 {
 		t.Error("swept again while such an invocation may still run")
 	}
 	r.refresh(time.Hour)
@@ -208,7 +208,7 @@ func TestInvocationFromBeforeTheDeploymentLeavesNothing(t *testing.T) {
 	r.handler.Live, r.handler.Sweeper = nil, r.sweeper
 	r.refresh(61 * 24 * time.Hour)
 	if state := r.states()["behavior/us-east-1/plant/small/pump-3"]; state != "ARCHIVED" {
-		t.Errorf("state %q", state)
+		t.Errorf("state %q, want ARCHIVED", state)
 	}
 }
 
@@ -230,7 +230,7 @@ func TestSweepResumesAfterItsDeadline(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			r.now = r.now.Add(time.Hour)
 			if _, err := r.handler.Handle(ctx, refreshAt(r.now)); err != nil || ctx.Err() != nil {
-				t.Fatalf("%v, %v", err, ctx.Err())
+				t.Fatalf("run %d: error %v, context %v", runs, err, ctx.Err())
 			}
 			cancel()
 			before := left
@@ -241,11 +241,11 @@ func TestSweepResumesAfterItsDeadline(t *testing.T) {
 				}
 			}
 			if left >= before {
-				t.Fatalf("run %d: %d left of %d", runs, left, before)
+				t.Fatalf("run %d: %d of %d findings left, want fewer", runs, left, before)
 			}
 		}
 		if runs < 2 || left > 0 {
-			t.Errorf("%d left after %d runs", left, runs)
+			t.Errorf("%d findings left after %d runs, want none after at least two", left, runs)
 		}
 	})
 }
@@ -262,7 +262,7 @@ func TestSweepWaitsForSecurityHub(t *testing.T) {
 		r.refresh(time.Hour)
 	}
 	if !strings.Contains(r.logs.String(), "aws securityhub enable-security-hub") {
-		t.Errorf("the log does not say what to do: %s", &r.logs)
+		t.Errorf("the log does not name the command that enables Security Hub: %s", &r.logs)
 	}
 	if err := r.hub.Enable(securityhubtest.Settings{}); err != nil {
 		t.Fatal(err)
@@ -282,20 +282,20 @@ func TestAlarmThatCannotBeAnnouncedIsRetried(t *testing.T) {
 		return err
 	}
 	if again := r.handle(context.Background(), m, other); len(again) != 1 || again[0] != m.MessageId {
-		t.Errorf("%v come again", again)
+		t.Errorf("messages %v are retried", again)
 	}
 	r.must(m)
 	r.want(map[string]string{"behavior/us-east-1/plant/small/pump-1": "ACTIVE", "security-disconnect/us-east-1/186b5/AUTH_ERROR": "ACTIVE"})
 }
 
-// Transitions of a restored behavior arrive in any order, with the sweep before, between or
-// never.
-func TestReturningBehaviorAlarmsAgainInAnyOrder(t *testing.T) {
+// Transitions of a restored behavior arrive in any order. The sweep runs before them, between them or
+// not at all.
+func TestRestoredBehaviorAlarmsAgainInAnyOrder(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		for swept := range 4 {
 			r := newRig(t)
 			r.deploy(live("small"))
-			said := []events.SQSMessage{
+			messages := []events.SQSMessage{
 				r.transition("pump-1", "small", engine.InAlarm, start.Add(-time.Hour)),
 				r.transition("pump-1", "small", engine.AlarmInvalidated, start.Add(-time.Hour+time.Millisecond)),
 				r.transition("pump-1", "small", engine.InAlarm, start),
@@ -306,7 +306,7 @@ func TestReturningBehaviorAlarmsAgainInAnyOrder(t *testing.T) {
 					r.refresh(time.Hour)
 					r.deploy(live("small"))
 				}
-				r.must(said[next])
+				r.must(messages[next])
 			}
 			want := "ACTIVE"
 			if slices.Index(order, 2) < swept && swept < 3 {

@@ -32,7 +32,7 @@ func BenchmarkBatch(b *testing.B) {
 				}
 				b.StopTimer()
 				if len(r.hub.Findings()) != n {
-					b.Fatalf("%d findings", len(r.hub.Findings()))
+					b.Fatalf("%d findings, want %d", len(r.hub.Findings()), n)
 				}
 				b.StartTimer()
 			}

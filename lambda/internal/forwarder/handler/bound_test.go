@@ -13,7 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/deviceevent"
 )
 
-// shared counts the findings, and those that are shared.
+// shared counts all findings, the shared ones, and the severities of the shared ones.
 func (r *rig) shared() (all, shared int, severities map[string]int) {
 	severities = map[string]int{}
 	for _, f := range r.hub.Findings() {
@@ -37,12 +37,12 @@ func TestDeviceThatInventsTypesRaisesABoundedNumberOfFindings(t *testing.T) {
 	r.must(batch...)
 	all, shared, severities := r.shared()
 	if all != 1+deviceevent.MaxTypes+1 || shared != 1 || severities["MEDIUM"] != 1 {
-		t.Errorf("%d findings, %d of them shared, with %v", all, shared, severities)
+		t.Errorf("%d findings, %d of them shared, with severities %v; want %d findings and one shared with MEDIUM", all, shared, severities, 1+deviceevent.MaxTypes+1)
 	}
 	writes := r.table.Writes()
 	r.must(batch...)
 	if got := r.table.Writes(); got != writes {
-		t.Errorf("%d writes for events that say nothing new", got-writes)
+		t.Errorf("%d writes for duplicates, want none", got-writes)
 	}
 	// An event that clears one shared type does not end the others.
 	r.must(r.device("pump-1", start, `{"type":"t-999","state":"cleared"}`))
@@ -76,7 +76,7 @@ func TestListedTypesHaveTheirSeveritiesAndOthersShareAFinding(t *testing.T) {
 	}
 	want := map[string]string{"pump-1/tamper": "HIGH", "pump-1/boot": "LOW", "pump-1#more": "MEDIUM", "pump-2#more": "MEDIUM"}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("%v, want %v", got, want)
+		t.Errorf("severities %v, want %v", got, want)
 	}
 }
 
@@ -114,11 +114,11 @@ func TestCertificateThatInventsClientIDsRaisesABoundedNumberOfFindings(t *testin
 		r.must(refused(client, "cert", ""), refused("n"+client, "", ""), refused(client, fmt.Sprint("p", i), "forger"))
 	}
 	if all, shared, _ := r.shared(); all != 3*(deviceevent.MaxTypes+1) || shared != 3 {
-		t.Errorf("%d findings, %d of them shared", all, shared)
+		t.Errorf("%d findings, %d of them shared; want %d and 3", all, shared, 3*(deviceevent.MaxTypes+1))
 	}
 }
 
-// A device whose policy allows Basic Ingest invents things, and error codes of its own reports.
+// A device whose policy allows Basic Ingest invents things, and error codes for its own reports.
 func TestClientThatInventsRefusedReportsRaisesABoundedNumberOfFindings(t *testing.T) {
 	r := newRig(t)
 	refused := func(thing, code, publisher string) events.SQSMessage {
@@ -129,7 +129,7 @@ func TestClientThatInventsRefusedReportsRaisesABoundedNumberOfFindings(t *testin
 		r.must(refused("pump-1", fmt.Sprint("c", i), "pump-1"), refused(fmt.Sprint("t", i), "c", "pump-2"), refused(fmt.Sprint("real-", i), "InvalidPayload", "n/a"))
 	}
 	if all, shared, _ := r.shared(); all != 2*(deviceevent.MaxTypes+1)+100 || shared != 2 {
-		t.Errorf("%d findings, %d of them shared", all, shared)
+		t.Errorf("%d findings, %d of them shared; want %d and 2", all, shared, 2*(deviceevent.MaxTypes+1)+100)
 	}
 }
 
@@ -141,12 +141,12 @@ func TestClientThatInventsItsRefusedConnectionsRaisesABoundedNumberOfFindings(t 
 		r.must(r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/pump-1", body, map[string]any{"clientId": "pump-1"})))
 	}
 	if all, shared, _ := r.shared(); all != deviceevent.MaxTypes+1 || shared != 1 {
-		t.Errorf("%d findings, %d of them shared", all, shared)
+		t.Errorf("%d findings, %d of them shared; want %d and 1", all, shared, deviceevent.MaxTypes+1)
 	}
 }
 
-// Unidentified senders share a limit, which no client ID affects.
-func TestNoClientIDIsAnUnidentifiedSender(t *testing.T) {
+// Unidentified senders share one limit. The client with the ID "topic" has its own.
+func TestUnidentifiedSendersShareALimit(t *testing.T) {
 	r := newRig(t)
 	for i := range deviceevent.MaxTypes + 1 {
 		for _, client := range []string{"topic", "n/a"} {
@@ -161,6 +161,6 @@ func TestNoClientIDIsAnUnidentifiedSender(t *testing.T) {
 	}
 	want := fmt.Sprintf(" reports more than %d event types.", deviceevent.MaxTypes)
 	if all, shared, _ := r.shared(); all != 2*(deviceevent.MaxTypes+1) || shared != 2 || !titles["Device topic"+want] || !titles["An unidentified sender"+want] {
-		t.Errorf("%d findings, %d of them shared: %v", all, shared, titles)
+		t.Errorf("%d findings, %d of them shared; want %d and 2; titles %v", all, shared, 2*(deviceevent.MaxTypes+1), titles)
 	}
 }

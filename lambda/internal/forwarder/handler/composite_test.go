@@ -14,7 +14,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/correlation"
 )
 
-// composite is a message of the correlator. Its rule's digest is the name and "-digest".
+// composite returns a message of the correlator. Its rule's digest is the name and "-digest".
 func (r *rig) composite(rule, thing string, state asff.RecordState, revision time.Time) events.SQSMessage {
 	r.t.Helper()
 	text, err := json.Marshal(correlation.Composite{
@@ -53,7 +53,7 @@ func TestCompositeFindingsFollowTheRevision(t *testing.T) {
 	r.want(map[string]string{stolen: "ACTIVE"})
 }
 
-// Within a day of the deployment, the schedule archives what no rule will end.
+// After a deployment, the schedule archives the composite findings of removed rules.
 func TestCompositeFindingsOfRemovedRulesAreArchived(t *testing.T) {
 	for name, after := range map[string][]string{"removed": {"chain"}, "renamed": {"chain", "stolen-identity"}} {
 		t.Run(name, func(t *testing.T) {
@@ -69,7 +69,8 @@ func TestCompositeFindingsOfRemovedRulesAreArchived(t *testing.T) {
 			r.refresh(time.Hour)
 			open[stolen] = "ARCHIVED"
 			r.want(open)
-			// A message from before the deployment raises nothing; the rule's return begins anew.
+			// A message from before the deployment raises no finding. Once the rule is deployed again, the
+			// next message does.
 			r.must(r.composite("stolen", "pump-7", asff.Active, r.now))
 			r.want(open)
 			r.rules("stolen", "chain")
@@ -116,6 +117,6 @@ func TestLargestCompositeFindingIsImported(t *testing.T) {
 	r.must(r.message(string(text)))
 	all := r.hub.Findings()
 	if len(all) != 1 || all[0].RecordState != "ACTIVE" || len(all[0].Resources) != 32 || len(all[0].FindingProviderFields.Types) != 1 {
-		t.Errorf("findings %+v", all)
+		t.Errorf("findings %+v, want one that is active, with 32 resources", all)
 	}
 }

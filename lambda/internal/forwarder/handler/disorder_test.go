@@ -20,18 +20,18 @@ import (
 
 type sqsSend = sqs.SendMessageInput
 
-// TestAnyOrderAndAnyDuplicatesEndInTheSameState splits the same events into batches in two ways,
+// TestOrderAndDuplicatesDoNotChangeTheState splits the same events into batches in two ways,
 // with duplicates and Security Hub faults, and compares the final states.
-func TestAnyOrderAndAnyDuplicatesEndInTheSameState(t *testing.T) {
+func TestOrderAndDuplicatesDoNotChangeTheState(t *testing.T) {
 	outer := t
 	rapid.Check(t, func(t *rapid.T) {
-		type happening struct {
+		type deviceEvent struct {
 			client  string
 			minute  int
 			payload string
 		}
-		happenings := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) happening {
-			return happening{
+		drawn := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) deviceEvent {
+			return deviceEvent{
 				rapid.SampledFrom([]string{"pump-1", "pump-2"}).Draw(t, "client"),
 				rapid.IntRange(-9, 0).Draw(t, "minute"),
 				rapid.SampledFrom([]string{tamper, cleared}).Draw(t, "payload"),
@@ -40,8 +40,8 @@ func TestAnyOrderAndAnyDuplicatesEndInTheSameState(t *testing.T) {
 		run := func(label string) map[string]string {
 			r := newRig(outer)
 			var queue []events.SQSMessage
-			for _, h := range happenings {
-				queue = append(queue, r.device(h.client, start.Add(time.Duration(h.minute)*time.Minute), h.payload))
+			for _, e := range drawn {
+				queue = append(queue, r.device(e.client, start.Add(time.Duration(e.minute)*time.Minute), e.payload))
 			}
 			queue = append(queue, rapid.SliceOfN(rapid.SampledFrom(queue), 0, 4).Draw(t, label+" duplicates")...)
 			queue = rapid.Permutation(queue).Draw(t, label+" order")
@@ -64,13 +64,13 @@ func TestAnyOrderAndAnyDuplicatesEndInTheSameState(t *testing.T) {
 				}
 			}
 			if len(r.sqs.dead) > 0 {
-				t.Fatalf("%d dead letters", len(r.sqs.dead))
+				t.Fatalf("%s: %d dead letters, want none", label, len(r.sqs.dead))
 			}
 			return r.states()
 		}
 		a, b := run("first"), run("second")
 		if fmt.Sprint(a) != fmt.Sprint(b) {
-			t.Fatalf("%v and %v", a, b)
+			t.Fatalf("states %v and %v differ", a, b)
 		}
 	})
 }
@@ -82,9 +82,9 @@ func TestClearedEventKeepsTheSeverityOfTheFinding(t *testing.T) {
 		payloads []string // a minute apart
 		want     string
 	}{
-		"without severity":       {[]string{severe, clear, clear}, "HIGH"},
-		"with severity":          {[]string{severe, low, low}, "LOW"},
-		"never raised as severe": {[]string{tamper, clear, clear}, "MEDIUM"},
+		"without severity":     {[]string{severe, clear, clear}, "HIGH"},
+		"with severity":        {[]string{severe, low, low}, "LOW"},
+		"severity never given": {[]string{tamper, clear, clear}, "MEDIUM"},
 	} {
 		for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 			for _, size := range []int{1, 2, 3} {
@@ -98,7 +98,7 @@ func TestClearedEventKeepsTheSeverityOfTheFinding(t *testing.T) {
 				}
 				f := r.hub.Findings()[0]
 				if f.RecordState != "ARCHIVED" || f.Severity.Label != c.want || f.FindingProviderFields.Severity.Label != c.want {
-					t.Errorf("%s, order %v, batches of %d: %s, %s, want %s", name, order, size, f.RecordState, f.Severity.Label, c.want)
+					t.Errorf("%s, order %v, batches of %d: %s with severity %s, want ARCHIVED with %s", name, order, size, f.RecordState, f.Severity.Label, c.want)
 				}
 			}
 		}
@@ -109,12 +109,12 @@ func TestClearedEventKeepsTheSeverityOfTheFinding(t *testing.T) {
 			r.must(r.device("pump-1", start.Add(time.Duration(i-9)*time.Minute), p))
 		}
 		if got := r.hub.Findings()[0].Severity.Label; got != want {
-			t.Errorf("%v: %s, want %s: that of the last event that said one", payloads, got, want)
+			t.Errorf("%v: severity %s, want %s of the last event that gives one", payloads, got, want)
 		}
 	}
 }
 
-// faultsOfSecurityHub end by themselves or at the end of the call.
+// faultsOfSecurityHub are faults that end by themselves, or that the test removes after a batch.
 var faultsOfSecurityHub = []securityhubtest.Fault{
 	{Times: 2, Answer: securityhubtest.Throttled()},
 	{Times: 1, Answer: securityhubtest.Unavailable()},
@@ -142,7 +142,7 @@ func FuzzMessage(f *testing.F) {
 			return &iot.ListAuditFindingsOutput{}, nil
 		}
 		if again := r.handle(context.Background(), r.message(body)); len(again) > 0 {
-			t.Errorf("the message would come again for ever: %s", &r.logs)
+			t.Errorf("the message is retried forever: %s", &r.logs)
 		}
 	})
 }
@@ -162,7 +162,7 @@ func FuzzHandle(f *testing.F) {
 		}
 		answer, err := r.handler.Handle(context.Background(), event)
 		if _, ok := answer.(events.SQSEventResponse); !ok && answer != nil || ok && err != nil {
-			t.Errorf("%v, %v", answer, err)
+			t.Errorf("answer %v, error %v; want one of both", answer, err)
 		}
 	})
 }

@@ -53,11 +53,11 @@ func TestEverySourceReachesSecurityHub(t *testing.T) {
 		"device-event/us-east-1/pump-7/tamper":                            "ACTIVE",
 	})
 	if received, imported := r.counted(contract.MetricReceived), r.counted(contract.MetricImported); received != 8 || imported != 8 {
-		t.Errorf("received %d, imported %d", received, imported)
+		t.Errorf("received %d, imported %d; want 8 each", received, imported)
 	}
 }
 
-func TestErrorActionStillReachesSecurityHub(t *testing.T) {
+func TestMessageOfAnErrorActionReachesSecurityHub(t *testing.T) {
 	r := newRig(t)
 	body, err := json.Marshal(map[string]any{"ruleName": "r", "topic": "defenderhub/events/pump-7", "clientId": "pump-7", "base64OriginalPayload": []byte(tamper), "failures": []any{}})
 	if err != nil {
@@ -66,44 +66,44 @@ func TestErrorActionStillReachesSecurityHub(t *testing.T) {
 	r.must(r.message(string(body)))
 	r.want(map[string]string{"device-event/us-east-1/pump-7/tamper": "ACTIVE"})
 	if f := r.hub.Findings()[0]; !strings.Contains(f.Description, "Principal, source address and time are lost") || !f.UpdatedAt.Equal(start) {
-		t.Errorf("%q, updated %v", f.Description, f.UpdatedAt)
+		t.Errorf("description %q, updated %v; want the lost fields named, and the time of the message", f.Description, f.UpdatedAt)
 	}
 }
 
-func TestClearArchives(t *testing.T) {
+func TestClearedEventArchivesItsFinding(t *testing.T) {
 	r := newRig(t)
 	r.must(r.device("pump-7", start.Add(-2*time.Minute), tamper))
 	r.must(r.device("pump-7", start.Add(-time.Minute), cleared))
 	r.want(map[string]string{"device-event/us-east-1/pump-7/tamper": "ARCHIVED"})
 	if n := r.counted(contract.MetricArchived); n != 1 {
-		t.Errorf("%d archived", n)
+		t.Errorf("%d archived, want one", n)
 	}
 }
 
-func TestNeverImportableMessageGoesToTheDeadLetterQueueAlone(t *testing.T) {
+func TestOnlyInvalidMessagesBecomeDeadLetters(t *testing.T) {
 	r := newRig(t)
 	bad := r.device("pump-7", start, `{"type":"NO SUCH TYPE\n{\"level\":\"forged\"}"}`)
 	r.must(bad, r.device("pump-8", start, tamper), r.message("no JSON"), r.message(`{"some":"thing"}`),
 		r.message(`{"Type":"SubscriptionConfirmation","TopicArn":"arn:aws:sns:us-east-1:123456789012:t","Message":"confirm"}`))
 	r.want(map[string]string{"device-event/us-east-1/pump-8/tamper": "ACTIVE"})
 	if len(r.sqs.dead) != 4 {
-		t.Fatalf("%d dead letters", len(r.sqs.dead))
+		t.Fatalf("%d dead letters, want 4", len(r.sqs.dead))
 	}
 	i := slices.IndexFunc(r.sqs.dead, func(d *sqsSend) bool { return *d.MessageBody == bad.Body })
 	if i < 0 {
-		t.Fatal("the body was not kept")
+		t.Fatal("no dead letter has the body of the message")
 	}
 	a := r.sqs.dead[i].MessageAttributes
 	if *a["MessageId"].StringValue != bad.MessageId || *a["Source"].StringValue != "device-event" || *a["Queue"].StringValue != queueARN || !strings.Contains(*a["Reason"].StringValue, "type") {
 		t.Errorf("attributes %v", a)
 	}
 	if n := r.counted(contract.MetricRefused); n != 4 {
-		t.Errorf("%d refused", n)
+		t.Errorf("%d refused, want 4", n)
 	}
 	for line := range bytes.Lines(r.logs.Bytes()) {
 		var entry struct{ Level, Reason string }
 		if err := json.Unmarshal(line, &entry); err != nil || entry.Level == "forged" {
-			t.Errorf("log line %s", line)
+			t.Errorf("a message forged the log line %s", line)
 		}
 	}
 }
@@ -118,12 +118,12 @@ func TestReasonsInTheLogAreShort(t *testing.T) {
 			r.must(r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/c", `{"`+field+`":`+value+`}`, nil)))
 		}
 	}
-	if len(r.sqs.dead) != 5 { // one of the six is a client ID
-		t.Errorf("%d dead letters", len(r.sqs.dead))
+	if len(r.sqs.dead) != 5 { // one of the six has a valid client ID
+		t.Errorf("%d dead letters, want 5", len(r.sqs.dead))
 	}
 	for line := range bytes.Lines(r.logs.Bytes()) {
 		if len(line) > 3000 {
-			t.Errorf("a line of %d bytes: %.200s", len(line), line)
+			t.Errorf("a log line of %d bytes, want at most 3000: %.200s", len(line), line)
 		}
 	}
 }
@@ -133,7 +133,7 @@ func TestUnsentDeadLetterIsRetried(t *testing.T) {
 	r.sqs.broken = true
 	bad := r.message("no JSON")
 	if again := r.handle(context.Background(), bad); !slices.Equal(again, []string{bad.MessageId}) {
-		t.Errorf("%v come again", again)
+		t.Errorf("messages %v are retried", again)
 	}
 }
 
@@ -152,7 +152,7 @@ func TestSlowQueueDoesNotCostTheWholeBatch(t *testing.T) {
 			t.Error("the function ran into its deadline")
 		}
 		if sent := len(r.sqs.dead); sent == 0 || sent+len(again) != 1000 {
-			t.Errorf("%d dead letters, %d come again", sent, len(again))
+			t.Errorf("%d dead letters and %d retried, want some and 1000 in all", sent, len(again))
 		}
 	})
 }
@@ -171,7 +171,7 @@ func TestFailedFindingIsTracedToItsMessage(t *testing.T) {
 		r.service.Inject(securityhubtest.Fault{Before: func(securityhubtest.Call) { time.Sleep(time.Second) }})
 		again := r.handle(ctx, r.device("pump-1", start, tamper), r.device("pump-2", start, tamper), r.device("pump-3", start, tamper))
 		if !slices.Equal(again, []string{"m2"}) {
-			t.Errorf("%v come again", again)
+			t.Errorf("messages %v are retried", again)
 		}
 		sent := map[string]int{}
 		for _, c := range r.service.Calls("BatchImportFindings") {
@@ -180,13 +180,13 @@ func TestFailedFindingIsTracedToItsMessage(t *testing.T) {
 			}
 		}
 		if sent["defenderhub/device-event/us-east-1/pump-1/tamper"] != 1 || sent["defenderhub/device-event/us-east-1/pump-3/tamper"] != 1 {
-			t.Errorf("sent %v", sent)
+			t.Errorf("imports by finding: %v, want one each for pump-1 and pump-3", sent)
 		}
-		if _, ok := ctx.Deadline(); !ok || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			t.Error("the function ran into its deadline")
 		}
 		if n := r.counted(contract.MetricFailed); n != 1 {
-			t.Errorf("%d failed", n)
+			t.Errorf("%d failed, want one", n)
 		}
 	})
 }
@@ -198,19 +198,19 @@ func TestEveryContributingMessageGetsTheOutcome(t *testing.T) {
 		r.device("pump-1", start.Add(-3*time.Minute), tamper), r.device("pump-1", start.Add(-time.Minute), cleared), r.device("pump-1", start.Add(-2*time.Minute), tamper),
 	}
 	if again := r.handle(context.Background(), batch...); !slices.Equal(again, []string{"m1", "m2", "m3"}) {
-		t.Errorf("%v come again", again)
+		t.Errorf("messages %v are retried", again)
 	}
 	r.must(batch...)
 	r.want(map[string]string{"device-event/us-east-1/pump-1/tamper": "ARCHIVED"})
 	if calls := r.service.Calls(""); len(calls) != 2 || len(calls[1].Findings) != 1 {
-		t.Errorf("%d calls", len(calls))
+		t.Errorf("%d calls, want two, the second with one finding", len(calls))
 	}
 	if f := r.hub.Findings()[0]; !f.CreatedAt.Equal(start.Add(-3 * time.Minute)) {
-		t.Errorf("created %v", f.CreatedAt)
+		t.Errorf("created %v, want the time of the first event", f.CreatedAt)
 	}
 }
 
-func TestSecurityHubOffKeepsMessagesLongerAndLonger(t *testing.T) {
+func TestRetriesGetRarerWhileSecurityHubIsOff(t *testing.T) {
 	r := newRig(t)
 	if err := r.hub.Disable(); err != nil {
 		t.Fatal(err)
@@ -219,20 +219,20 @@ func TestSecurityHubOffKeepsMessagesLongerAndLonger(t *testing.T) {
 	for count, want := range map[string]int32{"1": 60, "2": 120, "3": 240, "7": 3600, "300": 3600, "": 60} {
 		m.Attributes["ApproximateReceiveCount"] = count
 		if again := r.handle(context.Background(), m); !slices.Equal(again, []string{m.MessageId}) {
-			t.Fatalf("%v come again", again)
+			t.Fatalf("messages %v are retried", again)
 		}
 		if got := r.sqs.visible[m.ReceiptHandle]; got != want {
-			t.Errorf("receive %s: comes again in %d s, want %d", count, got, want)
+			t.Errorf("receive count %s: retried in %d s, want %d", count, got, want)
 		}
 	}
 	if len(r.sqs.dead) > 0 || r.sqs.asked != 1 {
-		t.Errorf("%d dead letters, asked for the queue's URL %d times", len(r.sqs.dead), r.sqs.asked)
+		t.Errorf("%d dead letters, %d calls of GetQueueUrl; want none and one", len(r.sqs.dead), r.sqs.asked)
 	}
 	if n := r.counted(contract.MetricHubOff); n != 6 || r.counted(contract.MetricFailed) != 0 {
-		t.Errorf("counted %d times", n)
+		t.Errorf("HubOff counted %d times, want 6; Failed %d times, want none", n, r.counted(contract.MetricFailed))
 	}
 	if !strings.Contains(r.logs.String(), "aws securityhub enable-security-hub") {
-		t.Errorf("the log does not say what to do: %s", &r.logs)
+		t.Errorf("the log does not name the command that enables Security Hub: %s", &r.logs)
 	}
 	if err := r.hub.Enable(securityhubtest.Settings{}); err != nil {
 		t.Fatal(err)
@@ -241,8 +241,8 @@ func TestSecurityHubOffKeepsMessagesLongerAndLonger(t *testing.T) {
 	r.want(map[string]string{"device-event/us-east-1/pump-1/tamper": "ACTIVE"})
 }
 
-// The queue gives a message up at the thousandth receive, without a reason.
-func TestLongFailureLosesNoMessageToTheRedrive(t *testing.T) {
+// At the thousandth receive, the queue moves a message to the dead-letter queue without a reason.
+func TestLongFailureStaysBelowTheMaximumReceiveCount(t *testing.T) {
 	r := newRig(t)
 	r.service.Inject(securityhubtest.Fault{Answer: &securityhubtest.Error{Code: "AccessDeniedException", Status: 403, Message: "no"}})
 	m := r.device("pump-1", start, tamper)
@@ -250,12 +250,12 @@ func TestLongFailureLosesNoMessageToTheRedrive(t *testing.T) {
 	for waited := time.Duration(0); waited < 14*24*time.Hour && receives < 1000; receives++ {
 		m.Attributes["ApproximateReceiveCount"] = strconv.Itoa(receives + 1)
 		if again := r.handle(context.Background(), m); !slices.Equal(again, []string{m.MessageId}) {
-			t.Fatalf("%v come again", again)
+			t.Fatalf("messages %v are retried", again)
 		}
 		waited += time.Duration(r.sqs.visible[m.ReceiptHandle]) * time.Second
 	}
 	if receives > 500 {
-		t.Errorf("received %d times in the 14 days for which the queue keeps it", receives)
+		t.Errorf("received %d times in the queue's 14 days of retention, want at most 500", receives)
 	}
 }
 
@@ -276,10 +276,10 @@ func TestUnfinishedAuditIsRetriedAtOnce(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if again := r.handle(ctx, m); !slices.Equal(again, []string{m.MessageId}) {
-			t.Fatalf("%v come again", again)
+			t.Fatalf("messages %v are retried", again)
 		}
 		if wait, ok := r.sqs.visible[m.ReceiptHandle]; !ok || wait != 0 {
-			t.Errorf("visibility %d, %v", wait, ok)
+			t.Errorf("visibility timeout %d (set: %v), want 0", wait, ok)
 		}
 		r.iot.list = func(*iot.ListAuditFindingsInput) (*iot.ListAuditFindingsOutput, error) {
 			return &iot.ListAuditFindingsOutput{Findings: []types.AuditFinding{}}, nil
@@ -292,7 +292,7 @@ func TestAuditOfAnotherAccountIsRefused(t *testing.T) {
 	r := newRig(t)
 	r.must(r.message(notification("arn:aws:sns:us-east-1:210987654321:audits", strings.Replace(sample(t, "sns-audit"), account, "210987654321", 1))))
 	if len(r.sqs.dead) != 1 || !strings.Contains(*r.sqs.dead[0].MessageAttributes["Reason"].StringValue, "210987654321") {
-		t.Errorf("%d dead letters", len(r.sqs.dead))
+		t.Errorf("%d dead letters, want one that names the other account", len(r.sqs.dead))
 	}
 }
 
@@ -306,19 +306,19 @@ func TestScheduleRefreshesAndArchives(t *testing.T) {
 	r.must(r.device("pump-1", start, tamper), r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/186b5", `{"clientId":"186b5","connectFailureReason":"AUTHORIZATION_FAILED"}`, nil)))
 	r.now = start.Add(61 * 24 * time.Hour)
 	if answer, err := r.handler.Handle(context.Background(), refreshAt(r.now)); err != nil || answer != nil {
-		t.Fatalf("%v, %v", answer, err)
+		t.Fatalf("answer %v, error %v; want none", answer, err)
 	}
 	r.want(map[string]string{"device-event/us-east-1/pump-1/tamper": "ACTIVE", "refused-connection/us-east-1/186b5/AUTHORIZATION_FAILED": "ARCHIVED"})
 	for _, f := range r.hub.Findings() {
 		if !f.UpdatedAt.Equal(r.now) {
-			t.Errorf("%s was updated %v", f.ID, f.UpdatedAt)
+			t.Errorf("%s was updated at %v, want %v", f.ID, f.UpdatedAt, r.now)
 		}
 	}
 }
 
-func TestTimeIsThatOfTheScheduleOrTheQueue(t *testing.T) {
+func TestTimeIsTakenFromTheScheduleOrTheQueue(t *testing.T) {
 	r := newRig(t)
-	r.handler.Now = func() time.Time { return start } // the machine's clock stops, the cloud's goes on
+	r.handler.Now = func() time.Time { return start } // the function's clock stands still
 	denied := ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/186b5", `{"clientId":"186b5","connectFailureReason":"AUTHORIZATION_FAILED"}`, nil)
 	const id = "refused-connection/us-east-1/186b5/AUTHORIZATION_FAILED"
 	r.must(r.message(denied))
@@ -329,17 +329,17 @@ func TestTimeIsThatOfTheScheduleOrTheQueue(t *testing.T) {
 	}
 	r.want(map[string]string{id: "ARCHIVED"})
 	if f := r.hub.Findings()[0]; !f.UpdatedAt.Equal(r.now) {
-		t.Errorf("archived at %v, the schedule said %v", f.UpdatedAt, r.now)
+		t.Errorf("archived at %v, want the schedule's time %v", f.UpdatedAt, r.now)
 	}
 
 	r.now = start.Add(9 * 24 * time.Hour)
 	r.must(r.message(strings.Replace(denied, strconv.FormatInt(start.UnixMilli(), 10), strconv.FormatInt(r.now.UnixMilli(), 10), 1)))
 	r.want(map[string]string{id: "ACTIVE"})
 	if f := r.hub.Findings()[0]; !f.UpdatedAt.Equal(r.now) {
-		t.Errorf("reopened at %v, the queue said %v", f.UpdatedAt, r.now)
+		t.Errorf("reopened at %v, want the queue's time %v", f.UpdatedAt, r.now)
 	}
 
-	// A late schedule's event does not set the time back, and one without a time counts as now.
+	// A late event of the schedule does not set the time back. An event without a time counts as now.
 	for _, late := range []json.RawMessage{refreshAt(start.Add(-time.Hour)), json.RawMessage(`{"defenderhub":"refresh"}`)} {
 		if _, err := r.handler.Handle(context.Background(), late); err != nil {
 			t.Fatal(err)
@@ -347,13 +347,13 @@ func TestTimeIsThatOfTheScheduleOrTheQueue(t *testing.T) {
 	}
 	r.want(map[string]string{id: "ACTIVE"})
 	if f := r.hub.Findings()[0]; !f.UpdatedAt.Equal(r.now) {
-		t.Errorf("updated at %v by a late schedule", f.UpdatedAt)
+		t.Errorf("updated at %v by a late event of the schedule, want %v", f.UpdatedAt, r.now)
 	}
 }
 
-// TestScheduleFailsWhereTimeEndsWithoutProgress: a call that never returns ends with the
-// invocation's time. A run without progress fails, a run with progress succeeds.
-func TestScheduleFailsWhereTimeEndsWithoutProgress(t *testing.T) {
+// A call that never returns ends with the invocation's time. A run without progress fails. A run with
+// progress succeeds.
+func TestScheduleFailsOnlyWithoutProgress(t *testing.T) {
 	hangs := func(r *rig, operation string, after int) {
 		calls := 0
 		var mu sync.Mutex
@@ -376,10 +376,10 @@ func TestScheduleFailsWhereTimeEndsWithoutProgress(t *testing.T) {
 		broken func(*rig)
 		fails  bool
 	}{
-		"the list of what is due never answers": {func(r *rig) { hangs(r, "Due", 0) }, true},
-		"no finding can be read":                {func(r *rig) { hangs(r, "Get", 1) }, true}, // the first is the sweep's
-		"no finding can be written":             {func(r *rig) { hangs(r, "Put", 0) }, true},
-		"the sweep's marker never answers":      {func(r *rig) { hangs(r, "Get", 0) }, true},
+		"the list of due findings never returns": {func(r *rig) { hangs(r, "Due", 0) }, true},
+		"no finding can be read":                 {func(r *rig) { hangs(r, "Get", 1) }, true}, // the first is the sweep's
+		"no finding can be written":              {func(r *rig) { hangs(r, "Put", 0) }, true},
+		"the sweep's marker never returns":       {func(r *rig) { hangs(r, "Get", 0) }, true},
 		"Security Hub never answers": {func(r *rig) {
 			r.service.Inject(securityhubtest.Fault{
 				Before: func(securityhubtest.Call) { time.Sleep(10 * time.Second) },
@@ -389,9 +389,9 @@ func TestScheduleFailsWhereTimeEndsWithoutProgress(t *testing.T) {
 		"Security Hub denies every import": {func(r *rig) {
 			r.service.Inject(securityhubtest.Fault{Answer: &securityhubtest.Error{Code: "AccessDeniedException", Status: 403, Message: "no"}})
 		}, true},
-		"the list ends after one shard of findings": {func(r *rig) { hangs(r, "Due", 6) }, false},
-		"the findings of one shard can be read":     {func(r *rig) { hangs(r, "Get", 20) }, false},
-		"nothing hangs":                             {func(*rig) {}, false},
+		"the list hangs after one shard of findings": {func(r *rig) { hangs(r, "Due", 6) }, false},
+		"the findings of one shard can be read":      {func(r *rig) { hangs(r, "Get", 20) }, false},
+		"no call hangs":                              {func(*rig) {}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -407,7 +407,7 @@ func TestScheduleFailsWhereTimeEndsWithoutProgress(t *testing.T) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
 				if _, err := r.handler.Handle(ctx, refreshAt(r.now)); (err != nil) != c.fails {
-					t.Errorf("got %v, want a failure: %v", err, c.fails)
+					t.Errorf("error %v, want one: %v", err, c.fails)
 				}
 			})
 		})
@@ -425,14 +425,14 @@ func TestScheduleWaitsWhileSecurityHubIsOff(t *testing.T) {
 		t.Error(err)
 	}
 	if r.counted(contract.MetricHubOff) != 1 {
-		t.Error("nothing reports that Security Hub is off")
+		t.Error("the metric HubOff is not counted")
 	}
 }
 
 func TestOtherEventsAreErrors(t *testing.T) {
 	for _, event := range []string{`[]`, `{}`, `"x"`, `{"Records":[{"body":1}]}`, `{"defenderhub":"other"}`, `{"defenderhub":"refresh","at":"yesterday"}`} {
 		if answer, err := newRig(t).handler.Handle(context.Background(), json.RawMessage(event)); err == nil {
-			t.Errorf("%s: %v", event, answer)
+			t.Errorf("event %s: answer %v, want an error", event, answer)
 		}
 	}
 }
@@ -441,7 +441,7 @@ func TestEmptyBatchIsAnsweredWithAnEmptyList(t *testing.T) {
 	answer, err := newRig(t).handler.Handle(context.Background(), json.RawMessage(`{"Records":[]}`))
 	text, _ := json.Marshal(answer)
 	if err != nil || string(text) != `{"batchItemFailures":[]}` {
-		t.Errorf("%s, %v", text, err)
+		t.Errorf("answer %s, error %v", text, err)
 	}
 }
 
@@ -451,11 +451,11 @@ func TestFindingsBelongToTheAccountOfTheQueue(t *testing.T) {
 	m.EventSourceARN = ""
 	ctx := lambdacontext.NewContext(context.Background(), &lambdacontext.LambdaContext{InvokedFunctionArn: "arn:aws:lambda:us-east-1:123456789012:function:forwarder"})
 	if again := r.handle(ctx, m); len(again) > 0 {
-		t.Errorf("%v come again: %s", again, &r.logs)
+		t.Errorf("messages %v are retried: %s", again, &r.logs)
 	}
-	m.MessageId = "nowhere"
-	if again := r.handle(context.Background(), m); !slices.Equal(again, []string{"nowhere"}) {
-		t.Errorf("%v come again", again)
+	m.MessageId = "no account"
+	if again := r.handle(context.Background(), m); !slices.Equal(again, []string{"no account"}) {
+		t.Errorf("messages %v are retried", again)
 	}
 }
 
@@ -465,10 +465,10 @@ func TestReasonsFitIntoMessageAttributes(t *testing.T) {
 	m.MessageId = "a\u202eb" // reverses the text after it when printed
 	r.must(m)
 	if id := *r.sqs.dead[0].MessageAttributes["MessageId"].StringValue; id != "a b" {
-		t.Errorf("message id %q", id)
+		t.Errorf("message ID %q, want a b", id)
 	}
 	reason := *r.sqs.dead[0].MessageAttributes["Reason"].StringValue
 	if n := len([]rune(reason)); n == 0 || n > 1024 || strings.ContainsAny(reason, "\x01\n") {
-		t.Errorf("reason of %d characters: %q", n, reason)
+		t.Errorf("reason of %d characters, want 1 to 1024 printable ones: %q", n, reason)
 	}
 }

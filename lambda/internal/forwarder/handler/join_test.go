@@ -17,49 +17,49 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// tamper is a device event on the thing's topic.
+// tamper returns a device event on the topic of the thing pump-7.
 func (r *rig) tamper(client, certificate, state string, at time.Duration) events.SQSMessage {
 	return r.message(ruleBody(defender.DeviceEvents, "defenderhub/events/pump-7", `{"type":"tamper","state":"`+state+`"}`,
 		map[string]any{"clientId": client, "principal": certificate, "time": start.Add(at).UnixMilli()}))
 }
 
-// One connection of a thing clears an event that another one reported; an unrelated client does
+// One connection of a thing clears an event that another one reported. An unrelated client does
 // not.
 func TestFurtherConnectionsClearTheThingsEvent(t *testing.T) {
 	const own, other = "device-event/us-east-1/pump-7/tamper", "device-event/us-east-1/pump-7%232/tamper"
 	for _, row := range []struct {
-		why                      string
+		name                     string
 		first, client, by, state string
 		want                     map[string]string
 		mismatch                 bool
 	}{
 		{"the second clears", "pump-7", "pump-7#2", "cert-pump-7", "cleared", map[string]string{own: "ARCHIVED"}, false},
 		{"the first clears", "pump-7#2", "pump-7", "cert-pump-7", "cleared", map[string]string{own: "ARCHIVED"}, false},
-		{"a stranger clears nothing", "pump-7", "pump-7#2", "cert-pump-8", "cleared", map[string]string{own: "ACTIVE"}, false},
-		{"without a certificate nothing is cleared", "pump-7", "pump-7#2", "", "cleared", map[string]string{own: "ACTIVE"}, false},
-		{"what a stranger reports is its own", "pump-7", "pump-7#2", "cert-pump-8", "active", map[string]string{own: "ACTIVE", other: "ACTIVE"}, true},
+		{"another thing's certificate clears no event", "pump-7", "pump-7#2", "cert-pump-8", "cleared", map[string]string{own: "ACTIVE"}, false},
+		{"without a certificate no event is cleared", "pump-7", "pump-7#2", "", "cleared", map[string]string{own: "ACTIVE"}, false},
+		{"an event with another thing's certificate is separate", "pump-7", "pump-7#2", "cert-pump-8", "active", map[string]string{own: "ACTIVE", other: "ACTIVE"}, true},
 	} {
 		r := newRig(t)
 		r.must(r.tamper(row.first, "cert-pump-7", "active", 0))
 		r.now = start.Add(time.Hour)
 		r.must(r.tamper(row.client, row.by, row.state, time.Hour))
 		if got := r.states(); !maps.Equal(got, row.want) {
-			t.Errorf("%s: Security Hub shows %v, want %v", row.why, got, row.want)
+			t.Errorf("%s: Security Hub shows %v, want %v", row.name, got, row.want)
 		}
 		mismatch := false
 		for _, f := range r.hub.Findings() {
 			mismatch = mismatch || f.ProductFields["TopicMismatch"] != ""
 			if strings.HasSuffix(f.ID, own) && f.Resources[0].ID != "pump-7" {
-				t.Errorf("resource %s", f.Resources[0].ID)
+				t.Errorf("%s: resource %s, want pump-7", row.name, f.Resources[0].ID)
 			}
 		}
 		if mismatch != row.mismatch {
-			t.Errorf("%s: marked as a mismatch: %v", row.why, mismatch)
+			t.Errorf("%s: marked as a mismatch: %v, want %v", row.name, mismatch, row.mismatch)
 		}
 	}
 }
 
-// answered is the AWS SDK's error for an answer of AWS IoT.
+// answered returns the AWS SDK's error for a response of AWS IoT.
 func answered(status int, code string) error {
 	return &awshttp.ResponseError{ResponseError: &smithyhttp.ResponseError{
 		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: &smithy.GenericAPIError{Code: code},
@@ -73,7 +73,7 @@ func TestEventWaitsForItsCertificate(t *testing.T) {
 		r := newRig(t)
 		r.things.fails = fault
 		if again := r.handle(context.Background(), r.tamper("pump-7#2", "cert-pump-7", "active", 0)); len(again) != 1 || len(r.hub.Findings()) != 0 {
-			t.Errorf("%v: %v come again, findings %v", fault, again, r.states())
+			t.Errorf("%v: messages %v are retried, findings %v", fault, again, r.states())
 		}
 		r.must(r.tamper("pump-7", "cert-pump-7", "active", 0)) // needs no lookup
 	}
@@ -82,6 +82,6 @@ func TestEventWaitsForItsCertificate(t *testing.T) {
 	r.must(r.tamper("pump-7#2", "cert-pump-7", "active", 0))
 	r.want(map[string]string{"device-event/us-east-1/pump-7%232/tamper": "ACTIVE"})
 	if !strings.Contains(r.logs.String(), "certificate of a further connection was not looked up") {
-		t.Error(&r.logs)
+		t.Errorf("the log does not say that the lookup was denied: %s", &r.logs)
 	}
 }

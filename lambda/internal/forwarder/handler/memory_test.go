@@ -1,6 +1,6 @@
 //go:build linux && !race
 
-// The peak is read from /proc, without the race detector's own memory.
+// The peak is read from /proc. The race detector's own memory must not count.
 
 package handler_test
 
@@ -44,9 +44,9 @@ const batchFile = "DEFENDERHUB_TEST_BATCH_FILE"
 // https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 const invocationBytes = 6 << 20
 
-// TestMemoryOfABatch measures the peak memory of the function for batches of 6 MB, in a process
-// per batch, under the memory limit that the construct sets. The construct relates BatchSize and
-// MemoryMiB by these numbers.
+// TestMemoryOfABatch measures the peak memory of the function for batches of 6 MB. Each batch has its
+// own process, under the memory limit that the construct sets. The construct chooses MemoryMiB for a
+// BatchSize by these numbers.
 func TestMemoryOfABatch(t *testing.T) {
 	if file := os.Getenv(batchFile); file != "" {
 		handleBatchOf(t, file)

@@ -33,7 +33,7 @@ func (r *rig) redeploy(version string, severity, small defender.Severity) {
 	r.deploy(l)
 }
 
-// active raises a finding of each source, and two that have ended.
+// active raises findings of each source, and two that have ended.
 func (r *rig) active() {
 	r.t.Helper()
 	disconnected := strings.Replace(sample(r.t, "lifecycle-disconnected"), "CLIENT_INITIATED_DISCONNECT", "DUPLICATE_CLIENTID", 1)
@@ -68,7 +68,7 @@ func TestChangedSeverityReachesActiveFindingsOfEachSource(t *testing.T) {
 	r.refresh(time.Hour)
 	before := r.severities()
 	if len(before) < len(defender.Sources()) || before["behavior/us-east-1/plant/small/pump-1"] != "HIGH" {
-		t.Fatalf("active findings %v", before)
+		t.Fatalf("active findings %v, want one of each source, and the behavior small with HIGH", before)
 	}
 	calls := len(r.service.Calls("BatchImportFindings"))
 	r.redeploy("2", defender.Low, defender.Critical)
@@ -86,7 +86,7 @@ func TestChangedSeverityReachesActiveFindingsOfEachSource(t *testing.T) {
 		t.Errorf("%d active findings, want %d: %v", len(after), len(before), after)
 	}
 	if n := len(r.service.Calls("BatchImportFindings")) - calls; n != 1 {
-		t.Errorf("%d imports, want one", n)
+		t.Errorf("%d calls, want one", n)
 	}
 	// The first repeat of a restated finding is imported, because its digest differs.
 	r.must(r.alarm("pump-1", "large"))
@@ -95,11 +95,11 @@ func TestChangedSeverityReachesActiveFindingsOfEachSource(t *testing.T) {
 	r.refresh(time.Hour)
 	r.refresh(time.Hour)
 	if n := len(r.service.Calls("BatchImportFindings")) - calls; n != 0 {
-		t.Errorf("%d imports although nothing changed", n)
+		t.Errorf("%d calls although nothing changed, want none", n)
 	}
 }
 
-func TestRestatingKeepsWhatAnAnalystSet(t *testing.T) {
+func TestRestatingKeepsAnAnalystsChanges(t *testing.T) {
 	r := newRig(t)
 	r.redeploy("1", defender.Medium, defender.Medium)
 	r.must(r.alarm("pump-1", "small"), r.alarm("pump-2", "small"))
@@ -125,15 +125,15 @@ func TestRestatingKeepsWhatAnAnalystSet(t *testing.T) {
 		own := strings.Contains(f.ID, "pump-1")
 		want := map[bool]string{true: "INFORMATIONAL", false: "CRITICAL"}[own]
 		if f.Severity.Label != want || f.FindingProviderFields.Severity.Label != "CRITICAL" {
-			t.Errorf("%s: severity %s, provider's %s", f.ID, f.Severity.Label, f.FindingProviderFields.Severity.Label)
+			t.Errorf("%s: severity %s, provider's %s; want %s and CRITICAL", f.ID, f.Severity.Label, f.FindingProviderFields.Severity.Label, want)
 		}
 		if own && (f.Note == nil || f.Note.Text != "A spare pump." || f.Workflow.Status != "NOTIFIED" || f.UserDefinedFields["ticket"] != "7" || f.VerificationState != "BENIGN_POSITIVE") {
-			t.Errorf("%s lost what an analyst set: %s", f.ID, f.JSON)
+			t.Errorf("%s lost an analyst's change: %s", f.ID, f.JSON)
 		}
 	}
 }
 
-// The program determines the texts: here another program writes other texts.
+// Here another program writes other texts.
 func TestChangedTextsReachActiveFindings(t *testing.T) {
 	r := newRig(t)
 	r.redeploy("1", defender.Medium, defender.Medium)
@@ -146,23 +146,23 @@ func TestChangedTextsReachActiveFindings(t *testing.T) {
 	r.version = "2"
 	r.now = r.now.Add(time.Hour)
 	if n, err := r.restater.Run(context.Background(), r.now, other); err != nil || n != len(r.severities()) {
-		t.Errorf("%d restated, %v", n, err)
+		t.Errorf("%d restated, error %v; want %d", n, err, len(r.severities()))
 	}
 	for _, f := range r.hub.Findings() {
 		restated := strings.HasPrefix(f.Title, "New title") && f.Remediation.Recommendation.Text == "New remedy."
 		if restated != (f.RecordState == "ACTIVE") || restated && !f.UpdatedAt.Equal(r.now) {
-			t.Errorf("%s, %s: %q, %q, updated %v", f.ID, f.RecordState, f.Title, f.Remediation.Recommendation.Text, f.UpdatedAt)
+			t.Errorf("%s, %s: title %q, remedy %q, updated %v; want active findings restated", f.ID, f.RecordState, f.Title, f.Remediation.Recommendation.Text, f.UpdatedAt)
 		}
 	}
-	// An event that clears the finding later still works.
+	// A later event still clears the finding.
 	r.now = r.now.Add(time.Minute)
 	r.must(r.device("pump-1", r.now, `{"type":"tamper","state":"cleared"}`))
 	if got := r.states()["device-event/us-east-1/pump-1/tamper"]; got != "ARCHIVED" {
-		t.Errorf("the device event is %s", got)
+		t.Errorf("the device event is %s, want ARCHIVED", got)
 	}
 }
 
-// An invocation of the previous deployment must not undo what the present one restated, however
+// An invocation of the previous deployment does not undo the present one's changes, however
 // long it runs.
 func TestOlderDeploymentDoesNotRestate(t *testing.T) {
 	r := newRig(t)
@@ -188,11 +188,11 @@ func TestOlderDeploymentDoesNotRestate(t *testing.T) {
 	// A rollback is a deployment.
 	r.refresh(time.Hour)
 	if got := r.severities()["behavior/us-east-1/plant/small/pump-1"]; got != "MEDIUM" {
-		t.Errorf("severity %s after the rollback", got)
+		t.Errorf("severity %s after the rollback, want MEDIUM", got)
 	}
 }
 
-// The second run restates what an invocation of the previous deployment imports after the first.
+// The second run restates findings that the previous deployment imported after the first run.
 func TestFindingRaisedDuringADeploymentIsRestated(t *testing.T) {
 	r := newRig(t)
 	r.redeploy("2", defender.Medium, defender.Critical)
@@ -204,7 +204,7 @@ func TestFindingRaisedDuringADeploymentIsRestated(t *testing.T) {
 	r.refresh(time.Hour)
 	for id, got := range r.severities() {
 		if got != "CRITICAL" {
-			t.Errorf("%s is %s", id, got)
+			t.Errorf("%s is %s, want CRITICAL", id, got)
 		}
 	}
 }
@@ -223,14 +223,14 @@ func TestUnconfirmedFindingIsRestatedWhenItIsConfirmed(t *testing.T) {
 		return nil
 	}
 	if again := r.handle(context.Background(), r.alarm("pump-1", "small")); len(again) != 1 {
-		t.Fatalf("%v come again", again)
+		t.Fatalf("messages %v are retried", again)
 	}
 	r.redeploy("2", defender.Medium, defender.Critical)
 	for range 6 {
 		r.refresh(20 * time.Minute)
 	}
 	if got := r.severities()["behavior/us-east-1/plant/small/pump-1"]; got != "CRITICAL" {
-		t.Errorf("severity %s", got)
+		t.Errorf("severity %s, want CRITICAL", got)
 	}
 }
 
@@ -254,7 +254,7 @@ func TestRestatingResumesAfterAFault(t *testing.T) {
 		"the ledger fails": func(r *rig) func() {
 			r.table.Step = func(_ context.Context, operation string, done bool) error {
 				if operation == "Put" && done {
-					return errors.New("the table is gone")
+					return errors.New("the table is unavailable")
 				}
 				return nil
 			}
@@ -274,13 +274,13 @@ func TestRestatingResumesAfterAFault(t *testing.T) {
 				}
 				mend()
 				if name == "Security Hub is off" {
-					r.must(r.alarm("pump-1", "small"), r.device("pump-1", r.now, tamper)) // it has lost them
+					r.must(r.alarm("pump-1", "small"), r.device("pump-1", r.now, tamper)) // Security Hub has deleted the findings
 				}
 				for range 3 {
 					r.refresh(time.Hour)
 				}
 				if got := fmt.Sprint(r.severities()); got != "map[behavior/us-east-1/plant/small/pump-1:CRITICAL device-event/us-east-1/pump-1/tamper:LOW]" {
-					t.Error(got)
+					t.Errorf("severities %s", got)
 				}
 			})
 		})

@@ -50,7 +50,7 @@ const (
 
 var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
 
-// rig is the whole function without AWS: a ledger in memory, a local Security Hub behind the
+// rig has the whole function without AWS: a ledger in memory, a local Security Hub behind the
 // SDK's client, and queues that record their calls.
 type rig struct {
 	t       testing.TB
@@ -132,7 +132,7 @@ func (r *rig) handle(ctx context.Context, messages ...events.SQSMessage) []strin
 func (r *rig) must(messages ...events.SQSMessage) {
 	r.t.Helper()
 	if again := r.handle(context.Background(), messages...); len(again) > 0 {
-		r.t.Fatalf("messages %v come again: %s", again, &r.logs)
+		r.t.Fatalf("messages %v are retried: %s", again, &r.logs)
 	}
 }
 
@@ -146,11 +146,12 @@ func (r *rig) message(body string) events.SQSMessage {
 	}
 }
 
-// device returns what the rule of device events writes.
+// device returns a message that the AWS IoT rule for device events sends.
 func (r *rig) device(client string, at time.Time, payload string) events.SQSMessage {
 	return r.message(ruleBody(defender.DeviceEvents, "defenderhub/events/"+client, payload, map[string]any{"clientId": client, "principal": "abc", "time": at.UnixMilli()}))
 }
 
+// ruleBody returns the body of a message that a source's AWS IoT rule sends.
 func ruleBody(source defender.Source, topic, payload string, more map[string]any) string {
 	fields := map[string]any{"source": source.String(), "topic": topic, "time": start.UnixMilli(), "payload": base64.StdEncoding.EncodeToString([]byte(payload))}
 	maps.Copy(fields, more)
@@ -237,7 +238,7 @@ type fakeSQS struct {
 	takes   time.Duration // of SendMessage
 }
 
-var errBroken = errors.New("the queue is gone")
+var errBroken = errors.New("the service is unavailable")
 
 func (f *fakeSQS) SendMessage(ctx context.Context, in *sqs.SendMessageInput, _ ...func(*sqs.Options)) (*sqs.SendMessageOutput, error) {
 	select {
@@ -278,7 +279,7 @@ func (f *fakeSQS) GetQueueUrl(_ context.Context, in *sqs.GetQueueUrlInput, _ ...
 	return &sqs.GetQueueUrlOutput{QueueUrl: &url}, nil
 }
 
-// fakeIoT lists its findings, or fails. Any other call fails the test.
+// fakeIoT lists audit findings. Any other call panics.
 type fakeIoT struct {
 	audit.API
 	list func(*iot.ListAuditFindingsInput) (*iot.ListAuditFindingsOutput, error)
@@ -288,7 +289,7 @@ func (f *fakeIoT) ListAuditFindings(_ context.Context, in *iot.ListAuditFindings
 	return f.list(in)
 }
 
-// DescribeAccountAuditConfiguration returns no check.
+// DescribeAccountAuditConfiguration returns a configuration without checks.
 func (f *fakeIoT) DescribeAccountAuditConfiguration(context.Context, *iot.DescribeAccountAuditConfigurationInput, ...func(*iot.Options)) (*iot.DescribeAccountAuditConfigurationOutput, error) {
 	return &iot.DescribeAccountAuditConfigurationOutput{}, nil
 }

@@ -1,7 +1,7 @@
 //go:build !race
 
-// The race detector takes minutes for so many findings. It runs with the other tests, which go
-// through the same code.
+// The race detector takes minutes for so many findings. It runs with the other tests, which run
+// the same code.
 
 package handler_test
 
@@ -62,18 +62,18 @@ func TestTenThousandFindingsAreRestatedWithinTheQuota(t *testing.T) {
 			}
 		}
 		if left > 0 || time.Since(deployed) > 24*time.Hour || runs < 2 {
-			t.Errorf("%d of %d left after %d runs, %v after the deployment", left, n, runs, time.Since(deployed))
+			t.Errorf("%d of %d findings left after %d runs, %v after the deployment; want none within a day", left, n, runs, time.Since(deployed))
 		}
 		var last time.Time
 		all := r.service.Calls("BatchImportFindings")[calls:]
 		for _, c := range all {
 			if c.Code != "" || c.Time.Sub(last) < 500*time.Millisecond {
-				t.Errorf("import at %v, %v after the last: %s", c.Time, c.Time.Sub(last), c.Code)
+				t.Errorf("call at %v, %v after the previous one, error %q; want at least 500ms and none", c.Time, c.Time.Sub(last), c.Code)
 			}
 			last = c.Time
 		}
 		if len(all) < n/100 || len(all) > n/100+2*runs {
-			t.Errorf("%d imports for %d findings", len(all), n)
+			t.Errorf("%d calls for %d findings, want %d to %d", len(all), n, n/100, n/100+2*runs)
 		}
 	})
 }

@@ -25,7 +25,7 @@ const (
 	region  = "us-east-1"
 )
 
-// rig is an importer with the SDK's client and a local Security Hub that is enabled.
+// rig has an importer with the SDK's client, and a local Security Hub that is enabled.
 type rig struct {
 	*securityhubtest.Service
 	hub      *securityhubtest.Hub
@@ -72,22 +72,22 @@ func verdicts(results map[string]outcome.Outcome) map[outcome.Verdict]int {
 	return counts
 }
 
-func TestBatchesKeepTheLimitOfNumber(t *testing.T) {
+func TestBatchesKeepTheMaximumNumberOfFindings(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	results := r.importer.Import(context.Background(), findings(250))
 	if n := verdicts(results)[outcome.Done]; n != 250 {
-		t.Errorf("%d imported: %v", n, results)
+		t.Errorf("%d imported, want 250: %v", n, results)
 	}
 	var sizes []int
 	for _, c := range r.Calls("BatchImportFindings") {
 		sizes = append(sizes, len(c.Findings))
 	}
 	if fmt.Sprint(sizes) != "[100 100 50]" {
-		t.Errorf("calls of %v findings", sizes)
+		t.Errorf("calls of %v findings, want [100 100 50]", sizes)
 	}
 }
 
-func TestRelatedFindingsArrive(t *testing.T) {
+func TestRelatedFindingsAreImported(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	f := finding("f")
 	f.FindingProviderFields.RelatedFindings = []asff.RelatedFinding{{ProductARN: f.ProductARN, ID: "summary"}}
@@ -97,7 +97,7 @@ func TestRelatedFindingsArrive(t *testing.T) {
 	}
 }
 
-func TestBatchesKeepTheLimitOfBytes(t *testing.T) {
+func TestBatchesKeepTheMaximumSize(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	large := findings(60)
 	for i := range large {
@@ -108,15 +108,15 @@ func TestBatchesKeepTheLimitOfBytes(t *testing.T) {
 		large[i] = large[i].Fit()
 	}
 	if n := verdicts(r.importer.Import(context.Background(), large))[outcome.Done]; n != 60 {
-		t.Errorf("%d imported", n)
+		t.Errorf("%d imported, want 60", n)
 	}
 	calls := r.Calls("BatchImportFindings")
 	if len(calls) < 2 {
-		t.Fatalf("%d calls", len(calls))
+		t.Fatalf("%d calls, want at least two", len(calls))
 	}
 	for _, c := range calls {
 		if c.Bytes > asff.MaxImportBytes {
-			t.Errorf("a call of %d bytes", c.Bytes)
+			t.Errorf("a call of %d bytes, want at most %d", c.Bytes, asff.MaxImportBytes)
 		}
 	}
 }
@@ -132,12 +132,12 @@ func TestThrottledCallsAreRetried(t *testing.T) {
 		}
 		// Half of 200, 400, 800 and 1600 ms.
 		if waited := time.Since(start); waited != 1500*time.Millisecond {
-			t.Errorf("waited %v", waited)
+			t.Errorf("waited %v, want 1.5s", waited)
 		}
 	})
 }
 
-func TestEveryPassingFaultIsRetried(t *testing.T) {
+func TestEveryTemporaryFaultIsRetried(t *testing.T) {
 	for name, fault := range map[string]securityhubtest.Fault{
 		"5xx":          {Answer: securityhubtest.Unavailable()},
 		"lost request": {LoseRequest: true},
@@ -181,7 +181,7 @@ func TestImportedFindingIsNotSentAgainIfAnotherFails(t *testing.T) {
 			}
 		}
 		if sent["f0000"] != 1 || sent["f0001"] != 3 || sent["f0002"] != 1 {
-			t.Errorf("sent %v", sent)
+			t.Errorf("imports by finding: %v, want 1, 3 and 1", sent)
 		}
 	})
 }
@@ -202,9 +202,9 @@ func TestInvalidFindingIsRefused(t *testing.T) {
 	}
 }
 
-// A finding that Security Hub fails alone for an unknown reason is not retried until the time is
-// over; a throttled one is.
-func TestFindingThatKeepsFailingAloneIsFailing(t *testing.T) {
+// Security Hub fails one finding. If the reason is unknown, the finding is not retried until the
+// deadline. A throttled finding is.
+func TestFindingThatAlwaysFailsIsFailing(t *testing.T) {
 	for code, want := range map[string]outcome.Verdict{"SomethingNew": outcome.Failing, "InternalFailure": outcome.Failing, "ThrottlingException": outcome.Retry} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, securityhubtest.Config{})
@@ -219,16 +219,16 @@ func TestFindingThatKeepsFailingAloneIsFailing(t *testing.T) {
 			begin := time.Now()
 			results := r.importer.Import(ctx, findings(3))
 			if results["f0001"].Verdict != want || !strings.Contains(results["f0001"].Reason, code+": no") || verdicts(results)[outcome.Done] != 2 {
-				t.Errorf("%s: %v", code, results)
+				t.Errorf("%s: results %v, want f0001 as %v", code, results, want)
 			}
 			if took := time.Since(begin); want == outcome.Failing && took > 5*time.Second {
-				t.Errorf("%s: took %v", code, took)
+				t.Errorf("%s: took %v, want at most 5s", code, took)
 			}
 		})
 	}
 }
 
-// unnamed is a Security Hub that says how many findings failed, but not which.
+// unnamed is a Security Hub that returns how many findings failed, but not which.
 type unnamed struct {
 	importer.API
 	calls int
@@ -248,7 +248,7 @@ func TestUnnamedFailureIsNotSuccess(t *testing.T) {
 		api := &unnamed{API: securityhub.NewFromConfig(inprocess.Config(r.Service, account, region))}
 		results := importer.New(api, func(int64) int64 { return 0 }).Import(context.Background(), findings(3))
 		if verdicts(results)[outcome.Done] != 3 || api.calls != 2 {
-			t.Errorf("%v after %d calls: all have to be sent again", results, api.calls)
+			t.Errorf("results %v after %d calls, want all imported in two", results, api.calls)
 		}
 	})
 }
@@ -259,10 +259,10 @@ func TestFindingThatFailsItsWholeCallIsIsolated(t *testing.T) {
 	r.Inject(securityhubtest.Fault{Match: spoils, Answer: &securityhubtest.Error{Code: "InvalidInputException", Message: "no"}})
 	results := r.importer.Import(context.Background(), findings(100))
 	if results["f0042"].Verdict != outcome.Refused || verdicts(results)[outcome.Done] != 99 {
-		t.Errorf("%v, f0042 %v", verdicts(results), results["f0042"])
+		t.Errorf("results %v, f0042 %v; want only f0042 refused", verdicts(results), results["f0042"])
 	}
 	if n := len(r.Calls("BatchImportFindings")); n > 20 {
-		t.Errorf("%d calls to find it", n)
+		t.Errorf("%d calls, want at most 20", n)
 	}
 }
 
@@ -276,11 +276,11 @@ func TestSecurityHubOffRefusesNoFinding(t *testing.T) {
 		t.Errorf("results %v", verdicts(results))
 	}
 	if n := len(r.Calls("")); n != 1 {
-		t.Errorf("%d calls while it is off", n)
+		t.Errorf("%d calls while Security Hub is off, want one", n)
 	}
 }
 
-func TestInvalidAccessOfAFindingMeansSecurityHubIsOff(t *testing.T) {
+func TestInvalidAccessMeansThatSecurityHubIsOff(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	r.Inject(securityhubtest.Fault{FailFinding: func(id string) *securityhubtest.FindingError {
 		return &securityhubtest.FindingError{ID: id, Code: "InvalidAccess", Message: "not enabled"}
@@ -297,13 +297,13 @@ func TestMissingPermissionIsNotRetried(t *testing.T) {
 		r.Inject(securityhubtest.Fault{Answer: &securityhubtest.Error{Code: "AccessDeniedException", Status: http.StatusForbidden, Message: "no"}})
 		start := time.Now()
 		if n := verdicts(r.importer.Import(context.Background(), findings(2)))[outcome.Retry]; n != 2 || time.Since(start) > 0 {
-			t.Errorf("%d failed after %v", n, time.Since(start))
+			t.Errorf("%d to retry after %v, want 2 at once", n, time.Since(start))
 		}
 	})
 }
 
-// TestAccountThatIsNotTheCallersIsNamed: Security Hub's error does not name the cause.
-func TestAccountThatIsNotTheCallersIsNamed(t *testing.T) {
+// Security Hub's error does not name the account, so the reason does.
+func TestForeignAccountIsNamed(t *testing.T) {
 	r := newRig(t, securityhubtest.Config{})
 	foreign := findings(1)
 	foreign[0].AWSAccountID, foreign[0].ProductARN = "999999999999", strings.ReplaceAll(foreign[0].ProductARN, account, "999999999999")
@@ -313,7 +313,7 @@ func TestAccountThatIsNotTheCallersIsNamed(t *testing.T) {
 	}
 	r.Inject(securityhubtest.Fault{Answer: &securityhubtest.Error{Code: "ExpiredTokenException", Status: http.StatusForbidden, Message: "no"}})
 	if result := r.importer.Import(context.Background(), foreign)[foreign[0].ID]; strings.Contains(result.Reason, "does not run in account") {
-		t.Errorf("%+v blames the account", result)
+		t.Errorf("%+v names the account, which is not the cause", result)
 	}
 }
 
@@ -329,26 +329,26 @@ func TestDeadlineIsKept(t *testing.T) {
 			t.Errorf("results %v", verdicts(results))
 		}
 		if took := time.Since(start); took > 20*time.Second {
-			t.Errorf("took %v", took)
+			t.Errorf("took %v, want at most 20s", took)
 		}
 		if !strings.Contains(results["f0000"].Reason, "Rate exceeded") {
-			t.Errorf("reason %q", results["f0000"].Reason)
+			t.Errorf("reason %q, want the last error", results["f0000"].Reason)
 		}
 	})
 }
 
-func TestRealRatesAreBearable(t *testing.T) {
+func TestManyFindingsAreImportedWithinTheQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, securityhubtest.Config{RateLimits: true})
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		if n := verdicts(r.importer.Import(ctx, findings(6000)))[outcome.Done]; n != 6000 {
-			t.Errorf("%d imported", n)
+			t.Errorf("%d imported, want 6000", n)
 		}
 	})
 }
 
-// A finding that Security Hub cannot accept now, and a call that it makes fail, must not block
+// A finding that Security Hub cannot accept now, or that fails its whole call, does not block
 // the batches behind it.
 func TestFailedBatchDoesNotBlockLaterBatches(t *testing.T) {
 	for name, fault := range map[string]securityhubtest.Fault{
@@ -373,7 +373,7 @@ func TestFailedBatchDoesNotBlockLaterBatches(t *testing.T) {
 				defer cancel()
 				results := r.importer.Import(ctx, findings(300))
 				if n := verdicts(results)[outcome.Done]; n < 200 || results["f0000"].Verdict == outcome.Done {
-					t.Errorf("%d imported, the bad one %v", n, results["f0000"])
+					t.Errorf("%d imported, want at least 200; f0000 %v, want a failure", n, results["f0000"])
 				}
 			})
 		})

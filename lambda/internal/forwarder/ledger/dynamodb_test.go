@@ -23,17 +23,19 @@ import (
 
 type item = map[string]types.AttributeValue
 
-// fakeDynamoDB stores items and knows the ledger's expressions; any other fails the test. Its
-// pages are short and count before the filter, as DynamoDB's do.
+// fakeDynamoDB stores items. An expression that the ledger does not use fails the test. Its
+// pages are short, and limit the items before the filter, as DynamoDB's do.
 type fakeDynamoDB struct {
 	t     *testing.T
 	items map[[2]string]item
-	// unprocessed is how many keys of a batch are left unprocessed. Every failing-th statement
-	// fails for another reason than its condition, after it took effect if late; 0 means none.
-	// broken fails whole batches of statements.
-	unprocessed, failing int
-	late                 bool
-	broken               error
+	// unprocessed is how many keys of a batch are left unprocessed.
+	unprocessed int
+	// failing is n if every nth statement of a batch is throttled, after it took effect if late is
+	// set; 0 means none.
+	failing int
+	late    bool
+	// broken, if set, is the error of each batch of statements.
+	broken error
 
 	mu    sync.Mutex
 	calls map[string]int
@@ -52,7 +54,7 @@ func (f *fakeDynamoDB) BatchGetItem(_ context.Context, in *dynamodb.BatchGetItem
 	defer f.count("BatchGetItem")()
 	request := in.RequestItems["ledger"]
 	if n := len(request.Keys); len(in.RequestItems) != 1 || n < 2 || n > 100 || !aws.ToBool(request.ConsistentRead) {
-		f.t.Errorf("a batch of %d keys, consistent: %v", n, request.ConsistentRead)
+		f.t.Errorf("BatchGetItem of %d keys, consistent: %v", n, request.ConsistentRead)
 	}
 	out := &dynamodb.BatchGetItemOutput{Responses: map[string][]item{}}
 	for i, k := range slices.Backward(request.Keys) { // in any order
@@ -76,7 +78,7 @@ var (
 func (f *fakeDynamoDB) BatchExecuteStatement(_ context.Context, in *dynamodb.BatchExecuteStatementInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchExecuteStatementOutput, error) {
 	defer f.count("BatchExecuteStatement")()
 	if n := len(in.Statements); n < 2 || n > 25 {
-		f.t.Errorf("a batch of %d statements", n)
+		f.t.Errorf("BatchExecuteStatement of %d statements", n)
 	}
 	if f.broken != nil {
 		return nil, f.broken
@@ -96,7 +98,7 @@ func (f *fakeDynamoDB) BatchExecuteStatement(_ context.Context, in *dynamodb.Bat
 	return out, nil
 }
 
-// execute runs a statement whose form it knows; any other fails the test.
+// execute runs a statement. A form that the ledger does not use fails the test.
 func (f *fakeDynamoDB) execute(statement string, parameters []types.AttributeValue) *types.BatchStatementError {
 	names := func(text string) (all []string) {
 		for _, found := range attributeName.FindAllStringSubmatch(text, -1) {
@@ -117,7 +119,7 @@ func (f *fakeDynamoDB) execute(statement string, parameters []types.AttributeVal
 	}
 	update := updateStatement.FindStringSubmatch(statement)
 	if update == nil {
-		f.t.Fatalf("statement %s", statement)
+		f.t.Fatalf("unexpected statement %s", statement)
 	}
 	where := parameters[len(parameters)-3:]
 	k := keyOf(item{"pk": where[0], "sk": where[1]})
@@ -160,7 +162,7 @@ func num(it item, name string) int64 {
 func (f *fakeDynamoDB) GetItem(_ context.Context, in *dynamodb.GetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
 	defer f.count("GetItem")()
 	if !aws.ToBool(in.ConsistentRead) {
-		f.t.Error("a read that is not consistent")
+		f.t.Error("GetItem without ConsistentRead")
 	}
 	return &dynamodb.GetItemOutput{Item: f.items[keyOf(in.Key)]}, nil
 }
@@ -176,7 +178,7 @@ func (f *fakeDynamoDB) PutItem(_ context.Context, in *dynamodb.PutItemInput, _ .
 	case "#revision = :before":
 		ok = exists && num(stored, attribute) == num(in.ExpressionAttributeValues, ":before")
 	default:
-		f.t.Errorf("condition %s", *in.ConditionExpression)
+		f.t.Errorf("unexpected condition %s", *in.ConditionExpression)
 	}
 	if !ok {
 		return nil, &types.ConditionalCheckFailedException{}
@@ -193,20 +195,20 @@ func (f *fakeDynamoDB) Query(_ context.Context, in *dynamodb.QueryInput, _ ...fu
 		switch *in.KeyConditionExpression {
 		case "#pk = :pk":
 			if !aws.ToBool(in.ConsistentRead) {
-				f.t.Error("a query that is not consistent")
+				f.t.Error("Query without ConsistentRead")
 			}
 			if str(it, names["#pk"]) == str(values, ":pk") {
 				found = append(found, it)
 			}
 		case "#shard = :shard AND #at <= :at":
 			if *in.IndexName != contract.LedgerRefreshIndex {
-				f.t.Errorf("index %s", *in.IndexName)
+				f.t.Errorf("unexpected index %s", *in.IndexName)
 			}
 			if str(it, names["#shard"]) == str(values, ":shard") && num(it, names["#at"]) <= num(values, ":at") {
 				found = append(found, it)
 			}
 		default:
-			f.t.Fatalf("condition %s", *in.KeyConditionExpression)
+			f.t.Fatalf("unexpected key condition %s", *in.KeyConditionExpression)
 		}
 	}
 	order := func(a, b item) int {
@@ -221,7 +223,7 @@ func (f *fakeDynamoDB) Query(_ context.Context, in *dynamodb.QueryInput, _ ...fu
 	out := &dynamodb.QueryOutput{}
 	if start := in.ExclusiveStartKey; start != nil {
 		if index && (start[contract.LedgerRefreshShard] == nil || start[contract.LedgerRefreshAt] == nil) {
-			f.t.Error("a start key without the index's own keys")
+			f.t.Error("ExclusiveStartKey without the keys of the index")
 		}
 		found = slices.DeleteFunc(found, func(it item) bool { return order(it, start) <= 0 })
 	}
@@ -240,7 +242,7 @@ func (f *fakeDynamoDB) Query(_ context.Context, in *dynamodb.QueryInput, _ ...fu
 		case "#open = :true AND (attribute_not_exists(#active) OR #active < :before)":
 			keep = open != nil && open.Value && (it[names["#active"]] == nil || num(it, names["#active"]) < num(values, ":before"))
 		default:
-			f.t.Errorf("filter %s", *in.FilterExpression)
+			f.t.Errorf("unexpected filter %s", *in.FilterExpression)
 		}
 		if keep {
 			out.Items = append(out.Items, it)
@@ -253,7 +255,7 @@ func (f *fakeDynamoDB) Query(_ context.Context, in *dynamodb.QueryInput, _ ...fu
 	return out, nil
 }
 
-func TestTablesOfMemoryAndDynamoDBAreAlike(t *testing.T) {
+func TestTablesInMemoryAndInDynamoDBBehaveAlike(t *testing.T) {
 	with := func(f *fakeDynamoDB) ledger.Table {
 		f.t, f.items = t, map[[2]string]item{}
 		return ledger.NewDynamoDB(f, "ledger")
@@ -271,7 +273,7 @@ func TestTablesOfMemoryAndDynamoDBAreAlike(t *testing.T) {
 	}
 }
 
-func TestItemsThatTheLedgerDidNotWriteAreReported(t *testing.T) {
+func TestDamagedItemIsReported(t *testing.T) {
 	k := ledger.Key{Partition: "finding#a", Sort: "finding"}
 	fake := &fakeDynamoDB{t: t, items: map[[2]string]item{{k.Partition, k.Sort}: {"pk": &types.AttributeValueMemberS{Value: k.Partition}}}}
 	if _, err := ledger.NewDynamoDB(fake, "ledger").Get(context.Background(), k); err == nil {
@@ -279,7 +281,7 @@ func TestItemsThatTheLedgerDidNotWriteAreReported(t *testing.T) {
 	}
 }
 
-// An outage fails a batch as a whole: no call per record follows.
+// After an outage of a whole batch, the records are not written one by one.
 func TestOutageFailsTheWholeBatch(t *testing.T) {
 	fake := &fakeDynamoDB{t: t, items: map[[2]string]item{}, broken: &smithy.GenericAPIError{Code: "InternalServerError", Fault: smithy.FaultServer}}
 	var records []ledger.Record
@@ -288,15 +290,15 @@ func TestOutageFailsTheWholeBatch(t *testing.T) {
 	}
 	for i, err := range ledger.NewDynamoDB(fake, "ledger").PutAll(context.Background(), records) {
 		if err == nil || errors.Is(err, ledger.ErrConflict) {
-			t.Errorf("record %d: %v", i, err)
+			t.Errorf("record %d: error %v, want one other than ErrConflict", i, err)
 		}
 	}
 	if fake.calls["PutItem"] != 0 {
-		t.Errorf("calls %v", fake.calls)
+		t.Errorf("calls %v, want no PutItem", fake.calls)
 	}
 }
 
-// A statement whose error hides that it took effect is a conflict, as after a lost answer.
+// A statement is throttled after it took effect. Its retry is a conflict, as after a lost answer.
 func TestStatementThatTookEffectIsAConflict(t *testing.T) {
 	fake := &fakeDynamoDB{t: t, items: map[[2]string]item{}, failing: 2, late: true}
 	var records []ledger.Record
@@ -305,12 +307,12 @@ func TestStatementThatTookEffectIsAConflict(t *testing.T) {
 	}
 	for i, err := range ledger.NewDynamoDB(fake, "ledger").PutAll(context.Background(), records) {
 		if want := i%2 == 0; errors.Is(err, ledger.ErrConflict) != want {
-			t.Errorf("record %d: %v", i, err)
+			t.Errorf("record %d: error %v, want a conflict: %v", i, err, want)
 		}
 	}
 }
 
-func TestBatchesFillCalls(t *testing.T) {
+func TestBatchesUseAsFewCallsAsPossible(t *testing.T) {
 	fake := &fakeDynamoDB{t: t, items: map[[2]string]item{}}
 	table := ledger.NewDynamoDB(fake, "ledger")
 	var records []ledger.Record

@@ -62,7 +62,7 @@ func TestOpenListsTheActiveFindingsOfOneCheck(t *testing.T) {
 	})
 	slices.Sort(got)
 	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("%v: %v, want %v", err, got, want)
+		t.Errorf("listed %v, error %v; want %v", got, err, want)
 	}
 }
 
@@ -77,25 +77,25 @@ func TestConfirmLeavesANewerClaimAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := ledgertest.Confirm(ctx, l, now, old); err != nil {
-		t.Errorf("confirm: %v", err)
+		t.Errorf("confirm of the older claim: %v", err)
 	}
 	again, err := ledgertest.Claim(ctx, l, now, auditSignal("C", "f", asff.Archived, 2))
 	if err != nil || !again.Import || again.Entry.Status != ledger.Pending || again.Entry.State != asff.Archived {
-		t.Errorf("%v: %+v", err, again)
+		t.Errorf("second claim of the newer state: %+v, error %v; want it pending", again, err)
 	}
 }
 
-func TestPendingNeverSuppressesARepeat(t *testing.T) {
+func TestUnconfirmedClaimDoesNotSuppressARepeat(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
 	for ms := int64(1); ms < 4; ms++ {
 		if c, err := ledgertest.Claim(ctx, l, now, auditSignal("C", "f", asff.Active, ms)); err != nil || !c.Import {
-			t.Errorf("repeat %d: %v, %+v", ms, err, c)
+			t.Errorf("claim %d: %+v, error %v; want an import", ms, c, err)
 		}
 	}
 }
 
-// Security Hub has deleted a finding that was imported 90 days ago: it is new again.
+// Security Hub has deleted a finding that was imported more than 90 days ago: it is new again.
 func TestRestatedFindingThatSecurityHubDeletedIsNew(t *testing.T) {
 	ctx := context.Background()
 	for days, want := range map[int]bool{89: false, 91: true} {
@@ -113,7 +113,7 @@ func TestRestatedFindingThatSecurityHubDeletedIsNew(t *testing.T) {
 			return f
 		}))
 		if f := c.Entry.Finding; err != nil || !c.Import || f.CreatedAt.Equal(f.UpdatedAt.Time) != want {
-			t.Errorf("after %d days: %v, created %v, updated %v", days, err, f.CreatedAt, f.UpdatedAt)
+			t.Errorf("after %d days: error %v, created %v, updated %v; want equal times: %v", days, err, f.CreatedAt, f.UpdatedAt, want)
 		}
 	}
 }
@@ -145,11 +145,11 @@ func TestDuplicateIsImportedWithTheClaimsOwnUpdatedAt(t *testing.T) {
 	}
 	second, err := ledgertest.Claim(ctx, l, now, auditSignal("C", "f", asff.Active, 1))
 	if err != nil || !second.Import || !second.Entry.Finding.UpdatedAt.Equal(first.Entry.Finding.UpdatedAt.Time) {
-		t.Errorf("%v: %+v", err, second)
+		t.Errorf("second claim %+v, error %v; want an import with the UpdatedAt of the first", second, err)
 	}
 }
 
-func TestLongIdsOfAnyScriptHaveKeysWithinDynamoDBsLimits(t *testing.T) {
+func TestLongIDsHaveKeysWithinDynamoDBsLimits(t *testing.T) {
 	ctx := context.Background()
 	var keys []ledger.Key
 	table := keySpy{&ledgertest.Table{}, &keys}
@@ -162,11 +162,11 @@ func TestLongIdsOfAnyScriptHaveKeysWithinDynamoDBsLimits(t *testing.T) {
 		}
 	}
 	if len(keys) != 4 {
-		t.Errorf("%d keys", len(keys))
+		t.Errorf("%d keys, want 4", len(keys))
 	}
 	for _, k := range keys {
 		if len(k.Partition) > 2048 || len(k.Sort) > 1024 {
-			t.Errorf("keys of %d and %d bytes", len(k.Partition), len(k.Sort))
+			t.Errorf("keys of %d and %d bytes, want at most 2048 and 1024", len(k.Partition), len(k.Sort))
 		}
 	}
 }
@@ -190,12 +190,12 @@ func TestDamagedRecordsAreReported(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := ledgertest.Claim(ctx, newLedger(table), now, auditSignal("", "f", asff.Active, 1)); err == nil || !strings.Contains(err.Error(), "finding#f") {
-			t.Errorf("%q: %v", doc, err)
+			t.Errorf("record %q: error %v, want one that names finding#f", doc, err)
 		}
 	}
 }
 
-// An unreadable record, as after a rollback, must not prevent the others from being imported
+// An unreadable record, as after a rollback, does not prevent the others from being imported
 // again before Security Hub deletes them.
 func TestDamagedRecordDoesNotHideTheOthers(t *testing.T) {
 	ctx := context.Background()
@@ -224,7 +224,7 @@ func TestDamagedRecordDoesNotHideTheOthers(t *testing.T) {
 	}
 }
 
-// A run that ends early must not leave the same entries to the next run.
+// If each run ends early, every entry has its turn within a day.
 func TestEveryShardHasItsTurn(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
@@ -247,13 +247,13 @@ func TestEveryShardHasItsTurn(t *testing.T) {
 		}
 	}
 	if len(seen) != 100 {
-		t.Errorf("%d of 100 were looked at in a day", len(seen))
+		t.Errorf("%d of 100 entries were due in a day of runs", len(seen))
 	}
 }
 
-// An item has at most 400 KB, a finding 240 KB. While Security Hub accepts nothing, the ledger
-// keeps the confirmed version, and of the claims only the newest.
-func TestUnconfirmedClaimsDoNotPileUp(t *testing.T) {
+// An item has at most 400 KB, a finding 240 KB. While Security Hub accepts no finding, the ledger
+// keeps the confirmed version and only the newest claims.
+func TestOnlyTheNewestUnconfirmedClaimsAreKept(t *testing.T) {
 	ctx := context.Background()
 	l := newLedger(&ledgertest.Table{})
 	claim := func(ms int64) ledger.Claim {
@@ -262,7 +262,7 @@ func TestUnconfirmedClaimsDoNotPileUp(t *testing.T) {
 		s.Digest = fmt.Sprint(ms)
 		c, err := ledgertest.Claim(ctx, l, now, s)
 		if err != nil || !c.Import {
-			t.Fatalf("claim %d: %+v, %v", ms, c, err)
+			t.Fatalf("claim %d: %+v, error %v; want an import", ms, c, err)
 		}
 		return c
 	}
@@ -278,7 +278,7 @@ func TestUnconfirmedClaimsDoNotPileUp(t *testing.T) {
 			shown = append(shown, fmt.Sprint(s.Status, " ", s.Digest))
 		}
 		if want := []string{"confirmed 1", "pending 8", "pending 9", "pending 10"}; !slices.Equal(shown, want) {
-			t.Errorf("remembers %q, want %q", shown, want)
+			t.Errorf("the entry keeps %q, want %q", shown, want)
 		}
 		return nil
 	})
@@ -298,7 +298,7 @@ func TestLargestEntryFitsIntoAnItem(t *testing.T) {
 		}
 		c, err := ledgertest.Claim(ctx, l, now, s)
 		if err != nil || !c.Import || c.Entry.Finding.ProductFields["46"] == "" {
-			t.Fatalf("%v, %+v", err, c)
+			t.Fatalf("claim %d: %+v, error %v; want an import of the whole finding", ms+1, c, err)
 		}
 	}
 }
@@ -311,7 +311,7 @@ type sizeSpy struct {
 func (s sizeSpy) PutAll(ctx context.Context, records []ledger.Record) []error {
 	for _, r := range records {
 		if len(r.Doc) > 395_000 {
-			s.t.Errorf("an item of %d bytes", len(r.Doc))
+			s.t.Errorf("an item of %d bytes, want at most 395,000", len(r.Doc))
 		}
 	}
 	return s.Table.PutAll(ctx, records)
@@ -328,7 +328,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		l := newLedger(table)
 		if c, err := ledgertest.Claim(ctx, l, now, auditSignal("", "f", asff.Active, 2)); err == nil && c.Import && c.Entry.Finding == nil {
-			t.Error("nothing to import")
+			t.Errorf("record %q: the claim has no finding to import", doc)
 		}
 	})
 }

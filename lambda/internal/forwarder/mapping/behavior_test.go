@@ -20,7 +20,7 @@ import (
 
 const raised = 1789440000000 // ms; before sent
 
-// live returns a mapper for which behavior b of profile p is live.
+// liveMapper returns a mapper for which behavior b of profile p is live.
 func liveMapper() mapping.Mapper {
 	m := mapper("us-east-1")
 	m.Live = contract.LiveBehaviors{}
@@ -28,7 +28,7 @@ func liveMapper() mapping.Mapper {
 	return m
 }
 
-// wholeEngine also has the behaviors about device reports.
+// wholeEngine returns a mapper for which the behaviors about device reports are live too.
 func wholeEngine() mapping.Mapper {
 	m := liveMapper()
 	m.Live.Add(engine.AgentProfile, engine.SilentAgent, defender.High)
@@ -36,7 +36,7 @@ func wholeEngine() mapping.Mapper {
 	return m
 }
 
-// inAlarm is the evaluator's message about a registered thing that violates b.
+// inAlarm returns the evaluator's message about a registered thing that violates b.
 func inAlarm(c defender.Criteria, measured iotapi.Value) transition.Message {
 	return transition.Message{
 		Thing: "pump-7", ClientID: "pump-7", Registered: new(true),
@@ -137,7 +137,7 @@ func TestTransitionsLookLikeNativeFindings(t *testing.T) {
 	tr.StartTime, tr.Time = 1668033900000, 1668033900000
 	f := mapTransition(t, m, message).Finding
 	if f.GeneratorID != "defenderhub/behavior/MySecurityProfile" || !strings.HasSuffix(f.SourceURL, "#/thing/MyThing?tab=violations") {
-		t.Errorf("generator %s, source %s: the account has no security profile to lead to", f.GeneratorID, f.SourceURL)
+		t.Errorf("generator %s, source %s: they must not name a security profile, which the account does not have", f.GeneratorID, f.SourceURL)
 	}
 	var native struct{ SourceUrl string }
 	if err := json.Unmarshal(sample(t, "asff-native-detect"), &native); err != nil {
@@ -147,7 +147,7 @@ func TestTransitionsLookLikeNativeFindings(t *testing.T) {
 	compare(t, "asff-native-detect", f)
 }
 
-func TestFindingOfATransitionBelongsToTheClientID(t *testing.T) {
+func TestIDOfATransitionsFindingNamesTheClientID(t *testing.T) {
 	ids := map[string]string{}
 	for name, signals := range transitions(t) {
 		ids[name] = signals[0].Finding.ID
@@ -159,7 +159,7 @@ func TestFindingOfATransitionBelongsToTheClientID(t *testing.T) {
 		"behavior-silent-agent":    "defenderhub/behavior/us-east-1/device-agent/reports-regularly/pump-7",
 	} {
 		if ids[name] != want {
-			t.Errorf("%s: %s, want %s", name, ids[name], want)
+			t.Errorf("%s: ID %s, want %s", name, ids[name], want)
 		}
 	}
 }
@@ -167,7 +167,7 @@ func TestFindingOfATransitionBelongsToTheClientID(t *testing.T) {
 func TestFindingSaysThatAListIsASample(t *testing.T) {
 	m := inAlarm(defender.DestinationIPAddresses.InCIDRs(netip.MustParsePrefix("10.0.0.0/8")), iotapi.Value{CIDRs: []string{"192.0.2.1"}})
 	if got, ok := mapTransition(t, liveMapper(), m).Finding.ProductFields["Sampled"]; ok {
-		t.Errorf("Sampled %q of a whole list", got)
+		t.Errorf("Sampled %q for a complete list, want none", got)
 	}
 	m.Transition.Sampled = &iotapi.Partial{Listed: 50, Total: 126}
 	sampled := mapTransition(t, liveMapper(), m)
@@ -201,12 +201,12 @@ func TestSeverityOfATransition(t *testing.T) {
 		m.Live.Add("p", "b", c.live)
 		m.Severities, message.Transition.Behavior.Severity = c.set, c.own
 		if got := mapTransition(t, m, message).Finding.FindingProviderFields.Severity.Label; got != c.want {
-			t.Errorf("live %s, own %s, set %v: %s, want %s", c.live, c.own, c.set, got, c.want)
+			t.Errorf("live %s, own %s, set %v: severity %s, want %s", c.live, c.own, c.set, got, c.want)
 		}
 	}
 }
 
-// A transition is ordered by its own time, as the evaluator numbers them: a retry is sent later
+// A transition is ordered by its own time, not by that of its message: a retry is sent later,
 // but must not overtake newer transitions.
 func TestRetriedTransitionKeepsItsOrder(t *testing.T) {
 	message := small()
@@ -221,14 +221,14 @@ func TestRetriedTransitionKeepsItsOrder(t *testing.T) {
 			first = s
 		}
 		if s.Order != first.Order || s.Time > at || s.First > at {
-			t.Errorf("sent %d: order %+v at %d, want %+v", at, s.Order, s.Time, first.Order)
+			t.Errorf("sent at %d: order %+v, time %d, first %d; want order %+v and no time after sending", at, s.Order, s.Time, s.First, first.Order)
 		}
 	}
 	far := small()
 	far.Transition.Time += 86_400_000
 	s, err := liveMapper().Transition(transitionBody(t, far), mapping.Origin{Sent: time.UnixMilli(raised)})
 	if err != nil || s.Order.Time != raised+300_000 {
-		t.Errorf("%v: a day ahead is ordered %d ms ahead", err, s.Order.Time-raised)
+		t.Errorf("a day ahead of its message: error %v, ordered %d ms ahead, want 300,000", err, s.Order.Time-raised)
 	}
 }
 
@@ -245,23 +245,23 @@ func TestBehaviorThatIsNotLiveEndsItsFinding(t *testing.T) {
 		}
 		s := mapTransition(t, m, message)
 		if s.Finding.RecordState != asff.Archived || s.Raised || !strings.Contains(s.Finding.Description, "behavior was removed") || s.Order.Compare(live.Order) <= 0 {
-			t.Errorf("%s: %s, order %+v, %q", name, s.Finding.RecordState, s.Order, s.Finding.Description)
+			t.Errorf("%s: %s, order %+v, description %q; want ARCHIVED, newer than the alarm, with the reason", name, s.Finding.RecordState, s.Order, s.Finding.Description)
 		}
 		next := small()
 		next.Transition.Time++
 		if again := mapTransition(t, liveMapper(), next); s.Order.Compare(again.Order) >= 0 {
-			t.Errorf("%s: the next alarm would not reopen it", name)
+			t.Errorf("%s: the next alarm is not newer", name)
 		}
 	}
 	if live.Finding.RecordState != asff.Active || live.Profile != "p" || live.Behavior != "b" {
-		t.Errorf("%s of %s/%s", live.Finding.RecordState, live.Profile, live.Behavior)
+		t.Errorf("live behavior: %s of %s/%s, want ACTIVE of p/b", live.Finding.RecordState, live.Profile, live.Behavior)
 	}
 }
 
 func TestRemovalIsExplainedEvenInAFullDescription(t *testing.T) {
 	f := mapping.Removed(asff.Finding{Description: strings.Repeat("ä", 1024), RecordState: asff.Active})
 	if n := len([]rune(f.Description)); n != 1024 || !strings.HasSuffix(f.Description, "whether the device conforms.") || f.RecordState != asff.Archived {
-		t.Errorf("%d characters, %s", n, f.RecordState)
+		t.Errorf("%d characters, %s, description ends in %q", n, f.RecordState, f.Description[len(f.Description)-40:])
 	}
 }
 
@@ -274,7 +274,7 @@ func TestTransitionsThatCannotBeFindingsAreErrors(t *testing.T) {
 		"unknown change": `{"source":"behavior","clientId":"c","transition":{"violationId":"i","violationEventTime":1789440000000,"securityProfileName":"p","behavior":{"name":"b"},"violationEventType":"asleep"}}`,
 	} {
 		if _, err := liveMapper().Transition([]byte(body), mapping.Origin{Sent: sent}); err == nil {
-			t.Errorf("%s: accepted", name)
+			t.Errorf("%s: no error", name)
 		}
 	}
 }
@@ -302,7 +302,7 @@ func FuzzTransition(f *testing.F) {
 		case err != nil && m.Transition.Time <= 1<<53:
 			t.Errorf("%s: %v", canonical, err)
 		case err == nil && s.Finding.ProductFields["ViolationEventTime"] != strconv.FormatInt(m.Transition.Time, 10) && m.Transition.Time > 1e11:
-			t.Errorf("%s: time %s", canonical, s.Finding.ProductFields["ViolationEventTime"])
+			t.Errorf("%s: time %s, want its own", canonical, s.Finding.ProductFields["ViolationEventTime"])
 		}
 	})
 }

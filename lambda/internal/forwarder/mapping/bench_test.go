@@ -12,9 +12,9 @@ import (
 type kind struct {
 	name    string
 	message []byte
-	// one maps the message, from its bytes to the signal with its finding. An audit finding is
+	// mapOne maps the message, from its bytes to the signal with its finding. An audit finding is
 	// mapped from what the SDK decodes.
-	one func() error
+	mapOne func() error
 }
 
 func kinds(t testing.TB) []kind {
@@ -42,32 +42,32 @@ func kinds(t testing.TB) []kind {
 // values, which no mapping could avoid.
 func BenchmarkMapping(b *testing.B) {
 	for _, kind := range kinds(b) {
-		b.Run(kind.name+"/map", func(b *testing.B) { repeat(b, kind.one) })
+		b.Run(kind.name+"/map", func(b *testing.B) { repeat(b, kind.mapOne) })
 		b.Run(kind.name+"/decode", func(b *testing.B) {
 			repeat(b, func() error { var v any; return json.Unmarshal(kind.message, &v) })
 		})
 	}
 }
 
-// TestAllocationsOfAFinding limits what BenchmarkMapping counts.
+// TestAllocationsOfAFinding limits the allocations that BenchmarkMapping counts.
 func TestAllocationsOfAFinding(t *testing.T) {
-	const most = 40
+	const maxAllocations = 40
 	for _, kind := range kinds(t) {
 		n := testing.AllocsPerRun(200, func() {
-			if err := kind.one(); err != nil {
+			if err := kind.mapOne(); err != nil {
 				t.Fatal(err)
 			}
 		})
-		if n > most {
-			t.Errorf("%s: %v allocations, want at most %d", kind.name, n, most)
+		if n > maxAllocations {
+			t.Errorf("%s: %v allocations, want at most %d", kind.name, n, maxAllocations)
 		}
 	}
 }
 
-func repeat(b *testing.B, one func() error) {
+func repeat(b *testing.B, f func() error) {
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := one(); err != nil {
+		if err := f(); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// stolen is a composite finding of a live rule.
+// stolen returns a composite finding of a live rule.
 func stolen() correlation.Composite {
 	return correlation.Composite{
 		Rule: "stolen-identity", Digest: "abcdefgh", Account: account, Region: "us-east-1", Kind: correlation.Thing, Entity: "pump-7",
@@ -55,7 +55,7 @@ func TestCompositeFinding(t *testing.T) {
 		t.Errorf("related %v, resources %v", f.FindingProviderFields.RelatedFindings, f.Resources)
 	}
 	if want := "map[CorrelationEntity:pump-7 CorrelationMore:1 CorrelationParts:3 CorrelationRule:stolen-identity CorrelationStages:an identity used twice 2, an unknown address 1 ThingName:pump-7]"; fmt.Sprint(f.ProductFields) != want {
-		t.Errorf("fields %v", f.ProductFields)
+		t.Errorf("product fields %v, want %s", f.ProductFields, want)
 	}
 	if s.Profile != "stolen-identity" || s.Behavior != "abcdefgh" || !s.Removable() {
 		t.Errorf("signal %+v", s)
@@ -97,7 +97,7 @@ func TestVersionsOfACompositeFinding(t *testing.T) {
 		changed := stolen()
 		c.change(&changed)
 		if before, after := mapComposite(t, stolen()), mapComposite(t, changed); !c.want(before, after) {
-			t.Errorf("%s: %+v\nafter %+v", c.name, after, before)
+			t.Errorf("%s: got %+v\nbefore %+v", c.name, after, before)
 		}
 	}
 	if _, err := mapper("us-east-1").Composite([]byte(`{"source":"correlation"}`), mapping.Origin{Sent: sent}); err == nil {

@@ -48,7 +48,7 @@ func sample(t testing.TB, name string) []byte {
 	return text
 }
 
-// envelope returns what a source's rule writes for a payload.
+// envelope returns the message of a source's AWS IoT rule about a payload.
 func envelope(t testing.TB, source defender.Source, topic string, payload []byte, more map[string]any) []byte {
 	t.Helper()
 	fields := map[string]any{"source": source.String(), "topic": topic, "time": sent.UnixMilli() - 2000, "payload": base64.StdEncoding.EncodeToString(payload)}
@@ -62,7 +62,7 @@ func envelope(t testing.TB, source defender.Source, topic string, payload []byte
 	return text
 }
 
-// rule maps a message of a rule or of its error action.
+// rule maps the message of an AWS IoT rule or of its error action.
 func rule(m mapping.Mapper, body []byte) (signal.Signal, error) {
 	source, e, err := iotrule.Decode(body)
 	if err != nil {
@@ -71,7 +71,7 @@ func rule(m mapping.Mapper, body []byte) (signal.Signal, error) {
 	return m.Rule(source, e, sent)
 }
 
-// auditFindings are the findings of a sample as the SDK decodes them.
+// auditFindings returns the findings of a sample as the SDK decodes them.
 func auditFindings(t testing.TB, name string) *iot.ListAuditFindingsOutput {
 	t.Helper()
 	out, err := readAuditFindings(sample(t, name))
@@ -153,7 +153,7 @@ func toCBOR(t testing.TB, text []byte) []byte {
 	return out
 }
 
-// golden is a signal as testdata/findings shows it.
+// golden is a signal in a file of testdata/findings.
 type golden struct {
 	Time    asff.Timestamp
 	Order   signal.Order
@@ -197,7 +197,7 @@ func TestRecordedPayloadsBecomeTheseFindings(t *testing.T) {
 	}
 }
 
-func TestSecurityHubAcceptsWhatIsMapped(t *testing.T) {
+func TestSecurityHubAcceptsAllMappedFindings(t *testing.T) {
 	for name, signals := range recorded(t) {
 		for _, s := range signals {
 			accepted(t, name, s)
@@ -209,16 +209,16 @@ func TestSecurityHubAcceptsWhatIsMapped(t *testing.T) {
 // before and after Restate.
 func accepted(t testing.TB, name string, s signal.Signal) {
 	t.Helper()
-	taken(t, name, s)
+	imported(t, name, s)
 	m := wholeEngine()
 	s.Finding = m.Restate(s.Source, s.Profile, s.Behavior, s.Finding)
-	taken(t, name+" restated", s)
+	imported(t, name+" restated", s)
 	if again := m.Restate(s.Source, s.Profile, s.Behavior, s.Finding); !reflect.DeepEqual(again, s.Finding) {
-		t.Errorf("%s: restated twice %+v, want %+v", name, again, s.Finding)
+		t.Errorf("%s: restated twice: %+v, want %+v", name, again, s.Finding)
 	}
 }
 
-func taken(t testing.TB, name string, s signal.Signal) {
+func imported(t testing.TB, name string, s signal.Signal) {
 	t.Helper()
 	region := strings.Split(s.Finding.ProductARN, ":")[3]
 	service := securityhubtest.New(securityhubtest.Config{})
@@ -245,6 +245,6 @@ func taken(t testing.TB, name string, s signal.Signal) {
 		FailedFindings []struct{ ErrorMessage string }
 	}
 	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != 200 || len(answer.FailedFindings) > 0 {
-		t.Errorf("%s: status %d, %v: %s", name, response.StatusCode, answer.FailedFindings, body)
+		t.Errorf("%s: status %d, failed %v, finding %s", name, response.StatusCode, answer.FailedFindings, body)
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-func TestEndsArchive(t *testing.T) {
+func TestEndEventsArchiveTheirFindings(t *testing.T) {
 	all := recorded(t)
 	for name, want := range map[string]asff.RecordState{
 		"detect": asff.Active, "detect-cleared": asff.Archived, "detect-invalidated": asff.Archived,
@@ -28,24 +28,24 @@ func TestEndsArchive(t *testing.T) {
 		"check-summary": asff.Active, "check-summary-canceled": asff.Archived,
 	} {
 		if got := all[name][0].Finding.RecordState; got != want {
-			t.Errorf("%s: %s, want %s", name, got, want)
+			t.Errorf("%s: state %s, want %s", name, got, want)
 		}
 	}
 	if a, b := all["device-event"][0].Finding.ID, all["device-event-cleared"][0].Finding.ID; a != b {
-		t.Errorf("raised as %s, cleared as %s", a, b)
+		t.Errorf("raised with the ID %s, cleared with %s", a, b)
 	}
 	if a, b := all["detect-cleared"][0].Finding.ID, all["detect-invalidated"][0].Finding.ID; a != b {
-		t.Errorf("cleared as %s, invalidated as %s", a, b)
+		t.Errorf("cleared with the ID %s, invalidated with %s", a, b)
 	}
 }
 
 func TestTopicNeverIdentifiesTheDevice(t *testing.T) {
 	s := recorded(t)["device-event-mismatch"][0]
 	if !strings.HasSuffix(s.Finding.ID, "/pump-7/tamper") || s.Finding.ProductFields["TopicMismatch"] != "pump-8" || !strings.Contains(s.Finding.Description, "pump-8") {
-		t.Errorf("got %s, %v", s.Finding.ID, s.Finding.ProductFields)
+		t.Errorf("ID %s, product fields %v; want pump-7's, with the mismatch pump-8", s.Finding.ID, s.Finding.ProductFields)
 	}
 	if f := recorded(t)["device-event"][0].Finding; f.ProductFields["TopicMismatch"] != "" {
-		t.Errorf("mismatch %q", f.ProductFields["TopicMismatch"])
+		t.Errorf("mismatch %q, want none", f.ProductFields["TopicMismatch"])
 	}
 }
 
@@ -53,7 +53,7 @@ func TestMismatchIsMentionedEvenInAFullDescription(t *testing.T) {
 	payload := []byte(`{"type":"tamper","description":"` + strings.Repeat("ä", 1024) + `"}`)
 	s, err := rule(mapper("us-east-1"), envelope(t, defender.DeviceEvents, "defenderhub/events/other", payload, map[string]any{"clientId": "pump-7"}))
 	if err != nil || !strings.HasSuffix(s.Finding.Description, "The topic names another sender: other.") {
-		t.Errorf("%v, description ends %q", err, s.Finding.Description[max(0, len(s.Finding.Description)-60):])
+		t.Errorf("error %v, description ends in %q", err, s.Finding.Description[max(0, len(s.Finding.Description)-60):])
 	}
 }
 
@@ -61,11 +61,11 @@ func TestPayloadCannotChooseTheDevice(t *testing.T) {
 	payload := []byte(`{"type":"tamper","details":{"clientId":"victim","ClientId":"victim"}}`)
 	s, err := rule(mapper("us-east-1"), envelope(t, defender.DeviceEvents, "defenderhub/events/pump-7", payload, map[string]any{"clientId": "pump-7"}))
 	if err != nil || s.Finding.ProductFields["ClientId"] != "pump-7" || s.Finding.Resources[0].ID != "pump-7" {
-		t.Errorf("%v: %v", err, s.Finding.ProductFields)
+		t.Errorf("error %v, product fields %v; want pump-7's", err, s.Finding.ProductFields)
 	}
 }
 
-func TestSendersWithoutClientIDAreKnownByPrincipalOrTopic(t *testing.T) {
+func TestSendersWithoutClientIDAreIdentifiedByPrincipalOrTopic(t *testing.T) {
 	payload := []byte(`{"type":"tamper"}`)
 	for _, c := range []struct {
 		more map[string]any
@@ -76,19 +76,19 @@ func TestSendersWithoutClientIDAreKnownByPrincipalOrTopic(t *testing.T) {
 	} {
 		s, err := rule(mapper("us-east-1"), envelope(t, defender.DeviceEvents, "defenderhub/events/x", payload, c.more))
 		if err != nil || s.Finding.ID != c.id {
-			t.Errorf("%v: %v, %s, want %s", c.more, err, s.Finding.ID, c.id)
+			t.Errorf("%v: error %v, ID %s, want %s", c.more, err, s.Finding.ID, c.id)
 		}
 		if f := s.Finding; f.ProductFields["TopicMismatch"] != "" || !strings.HasSuffix(f.Description, " The topic names x, but the sender has no client ID that proves it.") {
-			t.Errorf("%v, %q: there is no client ID that could differ", f.ProductFields, f.Description)
+			t.Errorf("product fields %v, description %q; want no mismatch, because there is no client ID", f.ProductFields, f.Description)
 		}
 	}
 }
 
-func TestRejectionsThatCannotBeReadAreStillFindings(t *testing.T) {
+func TestUnreadableRejectionsAreStillFindings(t *testing.T) {
 	for _, topic := range []string{"$aws/things/myThing/defender/metrics/json/rejected", "$aws/things/myThing/defender/metrics/cbor/rejected"} {
 		s, err := rule(mapper("us-east-1"), envelope(t, defender.RejectedReports, topic, []byte{0xff, 0x00}, nil))
 		if err != nil || s.Finding.ID != "defenderhub/rejected-report/us-east-1/myThing/Unknown" || !strings.Contains(s.Finding.Description, "could not be read") {
-			t.Errorf("%s: %v, %s, %q", topic, err, s.Finding.ID, s.Finding.Description)
+			t.Errorf("%s: error %v, ID %s, description %q", topic, err, s.Finding.ID, s.Finding.Description)
 		}
 	}
 }
@@ -103,22 +103,22 @@ func TestMessageThatCannotBecomeAFindingIsRefused(t *testing.T) {
 		return err
 	}
 	for name, err := range map[string]error{
-		"not JSON":                detect(`{`),
-		"no behavior":             detect(`{"violationId":"v","thingName":"t","securityProfileName":"p","violationEventType":"in-alarm"}`),
-		"unknown event type":      detect(`{"violationId":"v","thingName":"t","securityProfileName":"p","behavior":{"name":"b"},"violationEventType":"asleep"}`),
-		"audit without task":      audit(`{"taskStartTime":1}`, here),
-		"audit without start":     audit(`{"taskId":"t"}`, here),
-		"audit of others":         audit(`{"taskId":"t","taskStartTime":1524740766191,"accountId":"210987654321"}`, here),
-		"audit elsewhere":         audit(`{"taskId":"t","taskStartTime":1524740766191}`, mapping.Origin{Region: "eu-west-1", Sent: sent}),
-		"device event of no type": byRule(defender.DeviceEvents, "defenderhub/events/x", `{}`),
-		"device event with more":  byRule(defender.DeviceEvents, "defenderhub/events/x", `{"type":"a","more":1}`),
-		"disconnect of nobody":    byRule(defender.SecurityDisconnects, "other", `{"disconnectReason":"AUTH_ERROR"}`),
-		"disconnect for nothing":  byRule(defender.SecurityDisconnects, "other", `{"clientId":"c"}`),
-		"disconnect not JSON":     byRule(defender.SecurityDisconnects, "other", `x`),
-		"rejection of nobody":     byRule(defender.RejectedReports, "other", `{}`),
+		"not JSON":                     detect(`{`),
+		"no behavior":                  detect(`{"violationId":"v","thingName":"t","securityProfileName":"p","violationEventType":"in-alarm"}`),
+		"unknown event type":           detect(`{"violationId":"v","thingName":"t","securityProfileName":"p","behavior":{"name":"b"},"violationEventType":"asleep"}`),
+		"audit without task":           audit(`{"taskStartTime":1}`, here),
+		"audit without start":          audit(`{"taskId":"t"}`, here),
+		"audit of another account":     audit(`{"taskId":"t","taskStartTime":1524740766191,"accountId":"210987654321"}`, here),
+		"audit of another Region":      audit(`{"taskId":"t","taskStartTime":1524740766191}`, mapping.Origin{Region: "eu-west-1", Sent: sent}),
+		"device event without type":    byRule(defender.DeviceEvents, "defenderhub/events/x", `{}`),
+		"device event, unknown field":  byRule(defender.DeviceEvents, "defenderhub/events/x", `{"type":"a","more":1}`),
+		"disconnect without client ID": byRule(defender.SecurityDisconnects, "other", `{"disconnectReason":"AUTH_ERROR"}`),
+		"disconnect without reason":    byRule(defender.SecurityDisconnects, "other", `{"clientId":"c"}`),
+		"disconnect that is not JSON":  byRule(defender.SecurityDisconnects, "other", `x`),
+		"rejection without thing":      byRule(defender.RejectedReports, "other", `{}`),
 	} {
 		if err == nil {
-			t.Errorf("%s: accepted", name)
+			t.Errorf("%s: no error", name)
 		}
 	}
 }
@@ -133,10 +133,10 @@ func TestConsoleLinksStayInTheirPartition(t *testing.T) {
 		m.Partition = partition
 		s, err := m.Detect(sample(t, "sns-detect"), mapping.Origin{Sent: sent})
 		if err != nil || !strings.HasPrefix(s.Finding.SourceURL, want) {
-			t.Errorf("%s: %v, %s, want %s", partition, err, s.Finding.SourceURL, want)
+			t.Errorf("%s: error %v, source URL %s, want %s", partition, err, s.Finding.SourceURL, want)
 		}
 		if arn := s.Finding.GeneratorID; !strings.HasPrefix(arn, "arn:"+partition+":iot:") {
-			t.Errorf("%s: generator %s", partition, arn)
+			t.Errorf("%s: generator ID %s is of another partition", partition, arn)
 		}
 	}
 }
@@ -167,7 +167,7 @@ func TestSeveritiesOfTheDeploymentWin(t *testing.T) {
 		"audit":           {label(m.AuditFinding(task, types.AuditFinding{Severity: "HIGH"}), nil), "INFORMATIONAL"},
 	} {
 		if got[0] != got[1] {
-			t.Errorf("%s: %s, want %s", name, got[0], got[1])
+			t.Errorf("%s: severity %s, want %s", name, got[0], got[1])
 		}
 	}
 }
@@ -177,7 +177,7 @@ func TestTimesAreReadInMillisecondsAndSeconds(t *testing.T) {
 		alert := strings.Replace(string(sample(t, "sns-detect")), "1573786800000", text, 1)
 		s, err := mapper("us-east-1").Detect([]byte(alert), mapping.Origin{Sent: sent})
 		if err != nil || s.Time != want {
-			t.Errorf("%s: %d, %v, want %d", text, s.Time, err, want)
+			t.Errorf("time %s: got %d, error %v, want %d", text, s.Time, err, want)
 		}
 	}
 }
@@ -186,7 +186,7 @@ func TestTimeInTheFutureCountsAsTheTimeOfSending(t *testing.T) {
 	alert := strings.Replace(string(sample(t, "sns-detect")), "1573786800000", "4102444800000", 1)
 	s, err := mapper("us-east-1").Detect([]byte(alert), mapping.Origin{Sent: sent})
 	if err != nil || s.Time != sent.UnixMilli() || s.Order.Time != sent.UnixMilli() {
-		t.Errorf("%v: time %d, order %d, want %d", err, s.Time, s.Order.Time, sent.UnixMilli())
+		t.Errorf("error %v, time %d, order %d, want %d", err, s.Time, s.Order.Time, sent.UnixMilli())
 	}
 }
 
@@ -194,7 +194,7 @@ func TestOldNamesOfChecksAreUnderstood(t *testing.T) {
 	task, err := mapper("us-east-1").AuditTask([]byte(`{"taskId":"t","taskStartTime":1524740766191,"taskStatus":"COMPLETED",
 		"auditDetails":[{"checkName":"REVOKED_CA_CERT_CHECK","checkRunStatus":"COMPLETED_NON_COMPLIANT","suppressedNonCompliantResourceCount":3}]}`), mapping.Origin{Sent: sent})
 	if err != nil || task.Checks[0].Name != "REVOKED_CA_CERTIFICATE_STILL_ACTIVE_CHECK" || task.Checks[0].Suppressed != 3 {
-		t.Errorf("%v: %+v", err, task)
+		t.Errorf("task %+v, error %v", task, err)
 	}
 }
 
@@ -202,7 +202,7 @@ func TestUnknownChecksAndResourcesAreStillFindings(t *testing.T) {
 	s := mapper("us-east-1").AuditFinding(mapping.AuditTask{ID: "t", Started: 1}, types.AuditFinding{CheckName: aws.String("BRAND_NEW_CHECK"), RelatedResources: []types.RelatedResource{{}, {}}})
 	accepted(t, "unknown check", s)
 	if s.Finding.Title != "BRAND_NEW_CHECK" || s.Check != "BRAND_NEW_CHECK" {
-		t.Errorf("got %q", s.Finding.Title)
+		t.Errorf("title %q, check %q; want BRAND_NEW_CHECK", s.Finding.Title, s.Check)
 	}
 }
 
@@ -224,7 +224,7 @@ func TestEveryKindOfResourceHasItsOwnFinding(t *testing.T) {
 	}
 	// For each kind: one identifier alone, three parts of an issuer, and two of a policy.
 	if kinds := len(types.ResourceType("").Values()); len(ids) != 3*kinds {
-		t.Errorf("%d ids, want %d", len(ids), 3*kinds)
+		t.Errorf("%d IDs, want %d", len(ids), 3*kinds)
 	}
 }
 
@@ -285,7 +285,7 @@ func FuzzAuditFinding(f *testing.F) {
 	})
 }
 
-// Topics of several accounts may feed one queue, and an alarm names no account: one account's
+// Topics of several accounts may feed one queue, and an alarm names no account. One account's
 // alarm must not clear another's.
 func TestAlertsOfTwoAccountsAreTwoFindings(t *testing.T) {
 	m := mapper("us-east-1")
@@ -300,26 +300,26 @@ func TestAlertsOfTwoAccountsAreTwoFindings(t *testing.T) {
 	for _, origin := range [][2]string{{account, "us-east-1"}, {account, "eu-west-1"}, {"210987654321", "us-east-1"}, {"210987654321", "eu-west-1"}} {
 		f := alert(origin[0], origin[1])
 		if other, ok := ids[f.ID]; ok {
-			t.Errorf("%v and %s are both %s", origin, other, f.ID)
+			t.Errorf("%v and %s have the same ID %s", origin, other, f.ID)
 		}
 		ids[f.ID] = strings.Join(origin[:], " ")
 		if f.AWSAccountID != account {
-			t.Errorf("%v: imported for account %s: Security Hub takes the caller's alone", origin, f.AWSAccountID)
+			t.Errorf("%v: account %s, want %s: Security Hub accepts only the caller's", origin, f.AWSAccountID, account)
 		}
 	}
 	if a, b := alert("", ""), alert(account, "us-east-1"); a.ID != b.ID {
-		t.Errorf("with raw delivery %s, else %s", a.ID, b.ID)
+		t.Errorf("ID with raw message delivery %s, without %s", a.ID, b.ID)
 	}
 }
 
 // A refused client chooses its ID: a slash in it must not hide the client.
-func TestClientIDsWithSlashesAreSeen(t *testing.T) {
+func TestClientIDsWithSlashesAreRead(t *testing.T) {
 	for source, topic := range map[defender.Source]string{
 		defender.SecurityDisconnects: "$aws/events/presence/disconnected/", defender.RefusedConnections: "$aws/events/presence/connect_failed/",
 	} {
 		for _, client := range []string{"pump-7", "site/pump-7", "/", "a//b"} {
 			if filter := iotrule.Of(source).TopicFilter; !topicfilter.Matches(filter, topic+client) {
-				t.Errorf("%s does not see %s%s", filter, topic, client)
+				t.Errorf("topic filter %s does not match %s%s", filter, topic, client)
 			}
 			payload, err := json.Marshal(map[string]string{"clientId": client, "disconnectReason": "AUTH_ERROR"})
 			if err != nil {
@@ -328,19 +328,19 @@ func TestClientIDsWithSlashesAreSeen(t *testing.T) {
 			for _, payload := range []string{string(payload), `{"disconnectReason":"AUTH_ERROR"}`} {
 				s, err := rule(mapper("us-east-1"), envelope(t, source, topic+client, []byte(payload), nil))
 				if err != nil || s.Finding.Resources[0].ID != client || s.Finding.ProductFields["TopicMismatch"] != "" {
-					t.Errorf("%s of %q: %v, %+v", payload, client, err, s.Finding)
+					t.Errorf("payload %s on the topic of %q: error %v, finding %+v", payload, client, err, s.Finding)
 				}
 			}
 		}
 		s, err := rule(mapper("us-east-1"), envelope(t, source, topic+"site/pump-8", []byte(`{"clientId":"site/pump-7","disconnectReason":"AUTH_ERROR"}`), nil))
 		if err != nil || s.Finding.ProductFields["TopicMismatch"] != "site/pump-8" {
-			t.Errorf("%v, mismatch %q", err, s.Finding.ProductFields["TopicMismatch"])
+			t.Errorf("error %v, mismatch %q, want site/pump-8", err, s.Finding.ProductFields["TopicMismatch"])
 		}
 	}
 }
 
-// Basic Ingest takes a client's message to any rule that its policy allows, on any topic: such a
-// message about another client must not look like AWS's.
+// With Basic Ingest, a client sends a message to any rule that its policy allows, on any topic. Such a
+// message about another client must not look like one of AWS IoT.
 func TestForgedEventsAreMarked(t *testing.T) {
 	m := mapper("us-east-1")
 	for source, c := range map[defender.Source]struct{ topic, payload string }{
@@ -348,7 +348,7 @@ func TestForgedEventsAreMarked(t *testing.T) {
 		defender.RefusedConnections:  {"$aws/events/presence/connect_failed/victim", `{"clientId":"victim","connectFailureReason":"AUTHORIZATION_FAILED"}`},
 		defender.RejectedReports:     {"$aws/things/victim/defender/metrics/json/rejected", `{"thingName":"victim","statusDetails":{"ErrorCode":"InvalidPayload"}}`},
 	} {
-		of := func(body []byte) asff.Finding {
+		findingOf := func(body []byte) asff.Finding {
 			s, err := rule(m, body)
 			if err != nil {
 				t.Fatalf("%s: %v", source, err)
@@ -356,28 +356,28 @@ func TestForgedEventsAreMarked(t *testing.T) {
 			return s.Finding
 		}
 		by := func(client string) asff.Finding {
-			return of(envelope(t, source, c.topic, []byte(c.payload), map[string]any{"clientId": client}))
+			return findingOf(envelope(t, source, c.topic, []byte(c.payload), map[string]any{"clientId": client}))
 		}
-		saved := func(client string) asff.Finding {
+		byErrorAction := func(client string) asff.Finding {
 			body, err := json.Marshal(map[string]any{"ruleName": "r", "topic": c.topic, "clientId": client, "base64OriginalPayload": []byte(c.payload)})
 			if err != nil {
 				t.Fatal(err)
 			}
-			return of(body)
+			return findingOf(body)
 		}
-		aws := of(envelope(t, source, c.topic, []byte(c.payload), nil))
-		for name, f := range map[string]asff.Finding{"AWS": by("n/a"), "the client itself": by("victim"), "AWS, by an error action": saved("n/a")} {
+		aws := findingOf(envelope(t, source, c.topic, []byte(c.payload), nil))
+		for name, f := range map[string]asff.Finding{"AWS": by("n/a"), "the client itself": by("victim"), "AWS, by an error action": byErrorAction("n/a")} {
 			if f.ID != aws.ID || f.ProductFields["PublishedBy"] != "" {
-				t.Errorf("%s, published by %s: %s, %v", source, name, f.ID, f.ProductFields)
+				t.Errorf("%s, published by %s: ID %s, product fields %v; want no publisher", source, name, f.ID, f.ProductFields)
 			}
 		}
-		for name, f := range map[string]asff.Finding{"directly": by("attacker"), "by an error action": saved("attacker")} {
+		for name, f := range map[string]asff.Finding{"directly": by("attacker"), "by an error action": byErrorAction("attacker")} {
 			if f.ID == aws.ID || f.ProductFields["PublishedBy"] != "attacker" || !strings.Contains(f.Description, "attacker published this") {
-				t.Errorf("%s, %s: %s, %v, %q", source, name, f.ID, f.ProductFields, f.Description)
+				t.Errorf("%s, forged %s: ID %s, product fields %v, description %q; want another ID and the publisher", source, name, f.ID, f.ProductFields, f.Description)
 			}
 		}
 		if sql := iotrule.SQL(source, ""); !strings.Contains(sql, "clientid() AS clientId") {
-			t.Errorf("%s does not ask who published: %s", source, sql)
+			t.Errorf("the rule of %s does not select the publisher: %s", source, sql)
 		}
 	}
 }
@@ -388,18 +388,18 @@ func TestClientThatPublishesAnEventCannotNameAnotherThing(t *testing.T) {
 		defender.SecurityDisconnects: `{"clientId":"attacker","thingName":"victim","disconnectReason":"AUTH_ERROR"}`,
 		defender.RefusedConnections:  `{"clientId":"attacker","thingName":"victim"}`,
 	} {
-		f := func(client string) asff.Finding {
+		by := func(client string) asff.Finding {
 			s, err := rule(mapper("us-east-1"), envelope(t, source, "$aws/events/presence/x/attacker", []byte(payload), map[string]any{"clientId": client}))
 			if err != nil {
 				t.Fatal(err)
 			}
 			return s.Finding
 		}
-		if own := f("attacker"); own.Resources[0].ID != "attacker" || strings.Contains(own.Title+own.Description+fmt.Sprint(own.ProductFields), "victim") {
-			t.Errorf("%s: %+v", source, own)
+		if own := by("attacker"); own.Resources[0].ID != "attacker" || strings.Contains(own.Title+own.Description+fmt.Sprint(own.ProductFields), "victim") {
+			t.Errorf("%s, published by the attacker: %+v names the victim", source, own)
 		}
-		if aws := f("n/a"); aws.Resources[0].ID != "victim" {
-			t.Errorf("%s of AWS IoT: %+v", source, aws)
+		if aws := by("n/a"); aws.Resources[0].ID != "victim" {
+			t.Errorf("%s of AWS IoT: %+v, want the victim's", source, aws)
 		}
 	}
 }
@@ -416,15 +416,15 @@ func TestDisconnectReasonsHaveTheirSeveritiesAndBothCauses(t *testing.T) {
 		}
 		f := s.Finding
 		if got := f.FindingProviderFields.Severity.Label; got != want {
-			t.Errorf("%s: %s, want %s", reason, got, want)
+			t.Errorf("%s: severity %s, want %s", reason, got, want)
 		}
 		if got := m.Restate(s.Source, "", "", f).FindingProviderFields.Severity.Label; got != want {
-			t.Errorf("%s restated: %s, want %s", reason, got, want)
+			t.Errorf("%s restated: severity %s, want %s", reason, got, want)
 		}
 		text := f.Description + f.Remediation.Recommendation.Text
 		for _, cause := range []string{"cloned credentials", "unstable network", "network is unstable"} {
 			if strings.Contains(text, cause) != (reason == "DUPLICATE_CLIENTID") {
-				t.Errorf("%s names %q: %s", reason, cause, text)
+				t.Errorf("%s: the text names %q: %v; text %s", reason, cause, strings.Contains(text, cause), text)
 			}
 		}
 	}

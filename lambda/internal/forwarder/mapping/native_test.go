@@ -22,8 +22,8 @@ type native struct {
 	FindingProviderFields         asff.FindingProviderFields
 }
 
-// compare requires that our finding shows everything that AWS's own does. Ours may have more
-// product fields.
+// compare requires that our finding has all fields of AWS's own, except the named details. Ours may
+// have more product fields.
 func compare(t *testing.T, sampleName string, ours asff.Finding, except ...string) {
 	t.Helper()
 	var want native
@@ -66,7 +66,7 @@ func TestAuditFindingsAreRelatedToTheirCheckSummary(t *testing.T) {
 		summary := mapper("us-west-2").CheckSummaries(task)[0].Finding
 		related := mapper("us-west-2").AuditFinding(task, found).Finding.FindingProviderFields.RelatedFindings
 		if len(related) != 1 || related[0].ID != summary.ID || related[0].ProductARN != summary.ProductARN {
-			t.Errorf("related to %v, the summary is %s", related, summary.ID)
+			t.Errorf("related to %v, want the summary %s", related, summary.ID)
 		}
 	}
 }
@@ -92,7 +92,7 @@ func TestDetectFindingsLookLikeNativeOnes(t *testing.T) {
 	compare(t, "asff-native-detect", s.Finding, "IsRegisteredThing")
 }
 
-func TestDetectIdsAreThoseOfTheSample(t *testing.T) {
+func TestDetectIDsEqualTheSample(t *testing.T) {
 	var request struct{ Findings []asff.Finding }
 	if err := json.Unmarshal(sample(t, "batch-import-findings-request"), &request); err != nil {
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/leanjson"
 )
 
-// FuzzObject checks that an object shows what a map would.
+// FuzzObject checks that an object has the same members as a map.
 func FuzzObject(f *testing.F) {
 	for _, value := range []string{
 		`{"cidrs":["192.0.2.0/24","2001:db8::/32"]}`, `{"count":54}`, `{"number":20.0,"numbers":[1,-6,1e21]}`, `{"a":"ü\n","a":7,"\u0061":""}`,
@@ -26,7 +26,7 @@ func FuzzObject(f *testing.F) {
 		var want struct{ Value map[string]any }
 		gotErr, wantErr := leanjson.Unmarshal(message, &got), json.Unmarshal(message, &want)
 		if (gotErr == nil) != (wantErr == nil) {
-			t.Fatalf("%s: %v, want %v", message, gotErr, wantErr)
+			t.Fatalf("%s: error %v, want %v", message, gotErr, wantErr)
 		}
 		if gotErr != nil {
 			return
@@ -41,7 +41,7 @@ func FuzzObject(f *testing.F) {
 	})
 }
 
-// wanted is show for what encoding/json decodes into an any.
+// wanted returns the text that a member should have for a value that encoding/json decoded.
 func wanted(value any) string {
 	switch v := value.(type) {
 	case nil:

@@ -13,7 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
-// Restate changes no finding that was just mapped, and restores all restated fields in a finding
+// Restate does not change a finding that was just mapped. It restores all restated fields in a finding
 // of an older program.
 func TestRestatedFindingIsAsNew(t *testing.T) {
 	m, sources := wholeEngine(), map[defender.Source]bool{}
@@ -40,7 +40,7 @@ func TestRestatedFindingIsAsNew(t *testing.T) {
 		}
 	}
 	if shared < 3 {
-		t.Errorf("%d shared findings were restated, want one of events, of refused connections and of a forger", shared)
+		t.Errorf("%d shared findings were restated, want at least one each of events, of refused connections and of a forger", shared)
 	}
 	for _, s := range defender.Sources() {
 		// The correlator writes the texts of its findings, and sends them again when they change.
@@ -50,13 +50,13 @@ func TestRestatedFindingIsAsNew(t *testing.T) {
 	}
 }
 
-// withShared adds the findings that take the place of signals beyond a bound.
+// withShared adds the shared findings, which replace signals beyond a bound.
 func withShared(t *testing.T, signals []signal.Signal) []signal.Signal {
 	t.Helper()
 	all := slices.Clone(signals)
 	for _, s := range signals {
 		if s.Bound != nil && s.Bound.Group != "" && s.Bound.Ends == s.Source.Clears() {
-			t.Errorf("%s: its group is forgotten (%v), although only a signal ends its findings (%v)", s.Finding.ID, s.Bound.Ends, s.Source.Clears())
+			t.Errorf("%s: its group expires (%v), but its source has an end event (%v)", s.Finding.ID, s.Bound.Ends, s.Source.Clears())
 		}
 		if s.Bound != nil && s.Bound.Over != nil {
 			all = append(all, s.Bound.Over())
@@ -65,27 +65,27 @@ func withShared(t *testing.T, signals []signal.Signal) []signal.Signal {
 	return all
 }
 
-// The finding of an additional connection is the thing's, also when restated.
+// The finding of a further connection is the thing's, also when restated.
 func TestEventOfAFurtherConnectionIsTheThings(t *testing.T) {
 	m := mapper("us-east-1")
 	e := iotrule.Envelope{Topic: "defenderhub/events/pump-7", Time: 1, ClientID: "pump-7#2", Principal: "p", Payload: []byte(`{"type":"tamper"}`)}
 	other, err := m.Rule(defender.DeviceEvents, e, sent)
 	if err != nil || other.Finding.ID != "defenderhub/device-event/us-east-1/pump-7%232/tamper" || other.Finding.ProductFields["TopicMismatch"] != "pump-7" {
-		t.Errorf("a device of its own: %v, %s, %v", err, other.Finding.ID, other.Finding.ProductFields)
+		t.Errorf("without a thing: error %v, ID %s, product fields %v", err, other.Finding.ID, other.Finding.ProductFields)
 	}
 	e.Thing = "pump-7"
 	s, err := m.Rule(defender.DeviceEvents, e, sent)
 	f := s.Finding
 	if err != nil || f.ID != "defenderhub/device-event/us-east-1/pump-7/tamper" || f.Title != "Device pump-7 reports tamper." ||
 		f.ProductFields["TopicMismatch"] != "" || f.ProductFields["ClientId"] != "pump-7#2" || f.ProductFields["ThingName"] != "pump-7" || f.Resources[0].ID != "pump-7" {
-		t.Errorf("%v, %+v", err, f)
+		t.Errorf("of the thing: error %v, finding %+v", err, f)
 	}
 	if got := m.Restate(s.Source, "", "", f); !reflect.DeepEqual(got, f) {
 		t.Errorf("restated as %+v, want %+v", got, f)
 	}
 	e.ClientID, e.Thing = "pump-7", ""
 	if s, err := m.Rule(defender.DeviceEvents, e, sent); err != nil || s.Finding.ID != f.ID {
-		t.Errorf("of the first connection: %v, %s", err, s.Finding.ID)
+		t.Errorf("of the first connection: error %v, ID %s, want %s", err, s.Finding.ID, f.ID)
 	}
 }
 
@@ -112,7 +112,7 @@ func TestRestatedSeverity(t *testing.T) {
 		for of, want := range c.want {
 			s := all[of][0]
 			if got := c.mapper.Restate(s.Source, s.Profile, s.Behavior, s.Finding).FindingProviderFields.Severity.Label; got != want {
-				t.Errorf("%s, %s: %s, want %s", name, of, got, want)
+				t.Errorf("severity %s, %s: %s, want %s", name, of, got, want)
 			}
 		}
 	}

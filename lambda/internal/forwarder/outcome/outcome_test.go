@@ -13,7 +13,7 @@ func TestWorstOutcomeDecides(t *testing.T) {
 	for i, a := range order {
 		for j, b := range order {
 			if got := outcome.Worst(outcome.Outcome{Verdict: a}, outcome.Outcome{Verdict: b}).Verdict; got != order[max(i, j)] {
-				t.Errorf("%v and %v: %v", a, b, got)
+				t.Errorf("worst of %v and %v: %v, want %v", a, b, got, order[max(i, j)])
 			}
 		}
 	}
@@ -22,7 +22,7 @@ func TestWorstOutcomeDecides(t *testing.T) {
 func TestReasonsDoNotDependOnTheOrder(t *testing.T) {
 	a, b := outcome.Outcome{Verdict: outcome.Retry, Reason: "a"}, outcome.Outcome{Verdict: outcome.Retry, Reason: "b"}
 	if outcome.Worst(a, b) != a || outcome.Worst(b, a) != a {
-		t.Error("of two equal verdicts the first decides")
+		t.Error("the reason of two equal verdicts depends on their order")
 	}
 }
 
@@ -43,6 +43,6 @@ func TestErrorsAreOutcomes(t *testing.T) {
 	}
 	both := errors.Join(outcome.Outcome{Verdict: outcome.Failing, Reason: "no"}, fmt.Errorf("sweep: %w", off))
 	if !errors.Is(both, outcome.HubOff) || !errors.Is(both, outcome.Failing) || errors.Is(both, outcome.Retry) {
-		t.Errorf("%v is not what it is made of", both)
+		t.Errorf("error %v, want HubOff and Failing", both)
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
 
-// world has active findings, and writes down when each is imported.
+// world has active findings. It records how often each is imported, and when calls are made.
 type world struct {
 	table    ledgertest.Table
 	entries  []ledger.Entry
@@ -67,32 +67,32 @@ func (w *world) runIn(ctx context.Context, version string, at time.Duration) (in
 	})
 }
 
-// Each version goes through all findings twice, at least 15 minutes apart, and then costs a read.
-func TestEachVersionGoesThroughAllFindingsTwice(t *testing.T) {
+// Each version restates all findings twice, at least 15 minutes apart. Later runs only read.
+func TestEachVersionRestatesAllFindingsTwice(t *testing.T) {
 	w := newWorld(3)
 	for _, step := range []struct {
 		version string
 		at      time.Duration
 		done    int
-		titles  string
+		titles  string // "" if an older invocation changes a title before the run
 	}{
 		{"1", 0, 3, "title of 1"},
-		{"1", 14 * time.Minute, 0, "late"}, // too early
+		{"1", 14 * time.Minute, 0, ""}, // too early
 		{"1", 15 * time.Minute, 1, "title of 1"},
-		{"1", time.Hour, 0, "late"},
+		{"1", time.Hour, 0, ""},
 		{"2", 2 * time.Hour, 3, "title of 2"},
 		{"1", 119 * time.Minute, 0, "title of 2"}, // an invocation that began earlier
 		{"1", 3 * time.Hour, 3, "title of 1"},     // a rollback
 	} {
-		if step.titles == "late" {
-			w.entries[0].Finding.Title = "raised by an invocation from before"
+		if step.titles == "" {
+			w.entries[0].Finding.Title = "raised by an older invocation"
 		}
 		done, err := w.run(step.version, step.at)
 		if err != nil || done != step.done {
-			t.Errorf("version %s at %v: %d done, %v, want %d", step.version, step.at, done, err, step.done)
+			t.Errorf("version %s at %v: %d done, error %v; want %d", step.version, step.at, done, err, step.done)
 		}
 		for _, e := range w.entries {
-			if step.titles != "late" && e.Finding.Title != step.titles {
+			if step.titles != "" && e.Finding.Title != step.titles {
 				t.Errorf("version %s at %v: %s has %q, want %q", step.version, step.at, e.ID, e.Finding.Title, step.titles)
 			}
 		}
@@ -102,7 +102,7 @@ func TestEachVersionGoesThroughAllFindingsTwice(t *testing.T) {
 func TestOutcomesDecideWhetherARunIsComplete(t *testing.T) {
 	for name, c := range map[string]struct {
 		outcome outcome.Verdict
-		of      string // finding, "" for all
+		of      string // the finding with this outcome; "" means all
 		done    int
 		fails   bool
 		again   bool
@@ -124,7 +124,7 @@ func TestOutcomesDecideWhetherARunIsComplete(t *testing.T) {
 			}
 			done, err := w.run("1", 0)
 			if done != c.done || (err != nil) != c.fails || errors.Is(err, outcome.HubOff) != (c.outcome == outcome.HubOff) {
-				t.Errorf("%d done, %v", done, err)
+				t.Errorf("%d done, error %v; want %d done, an error: %v", done, err, c.done, c.fails)
 			}
 			before := len(w.calls)
 			_, _ = w.run("1", time.Minute) // a complete run is not repeated so soon
@@ -135,22 +135,22 @@ func TestOutcomesDecideWhetherARunIsComplete(t *testing.T) {
 	}
 }
 
-// A finding whose import is not confirmed waits, and the run is not complete.
+// A finding whose import is not confirmed is not restated, and the run is not complete.
 func TestUnconfirmedFindingKeepsTheRunOpen(t *testing.T) {
 	w := newWorld(2)
 	w.entries[1].Status = ledger.Pending
 	for i, want := range []int{1, 0} {
 		if done, err := w.run("1", time.Duration(i)*time.Minute); err != nil || done != want || w.imported["f1"] > 0 {
-			t.Errorf("run %d: %d done, %v, imported %v", i, done, err, w.imported)
+			t.Errorf("run %d: %d done, error %v, imported %v; want %d done, without f1", i, done, err, w.imported, want)
 		}
 	}
 	w.entries[1].Status = ledger.Confirmed
 	if done, err := w.run("1", 2*time.Minute); err != nil || done != 1 {
-		t.Errorf("%d done, %v", done, err)
+		t.Errorf("after the confirmation: %d done, error %v; want 1", done, err)
 	}
 }
 
-// Imports leave most of the quota to new findings, and stop when a newer deployment begins.
+// Calls leave most of the quota to new findings, and stop when a newer deployment begins.
 func TestImportsAreSpreadAndStopForANewerDeployment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(450)
@@ -168,17 +168,17 @@ func TestImportsAreSpreadAndStopForANewerDeployment(t *testing.T) {
 		}
 		done, err := w.run("1", 0)
 		if err != nil || done != 300 || len(w.calls) != 3 {
-			t.Fatalf("%d done in %d imports, %v", done, len(w.calls), err)
+			t.Fatalf("%d done in %d calls, error %v; want 300 in 3", done, len(w.calls), err)
 		}
 		for i, at := range w.calls[1:] {
 			if at.Sub(w.calls[i]) < 500*time.Millisecond {
-				t.Errorf("import %v after the last", at.Sub(w.calls[i]))
+				t.Errorf("a call %v after the previous one, want at least 500ms", at.Sub(w.calls[i]))
 			}
 		}
 	})
 }
 
-// A run that ends before the last import is not complete.
+// A run that ends before the last call is not complete.
 func TestRunOutOfTimeIsResumed(t *testing.T) {
 	for _, findings := range []int{150, 250} {
 		synctest.Test(t, func(t *testing.T) {
@@ -186,10 +186,10 @@ func TestRunOutOfTimeIsResumed(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 			defer cancel()
 			if done, err := w.runIn(ctx, "1", 0); done != 100 || !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%d done, %v", done, err)
+				t.Errorf("%d findings: %d done, error %v; want 100 before the deadline", findings, done, err)
 			}
 			if done, err := w.run("1", time.Minute); done != findings-100 || err != nil {
-				t.Errorf("then %d done, %v", done, err)
+				t.Errorf("%d findings: then %d done, error %v; want the others", findings, done, err)
 			}
 		})
 	}

@@ -40,7 +40,7 @@ func TestActiveStateWinsATie(t *testing.T) {
 		signal.Merge([]signal.Signal{at(1, asff.Archived), at(1, asff.Active)}),
 	} {
 		if merged.Finding.RecordState != asff.Active {
-			t.Errorf("got %s", merged.Finding.RecordState)
+			t.Errorf("got %s, want ACTIVE", merged.Finding.RecordState)
 		}
 	}
 }
@@ -52,16 +52,16 @@ func TestDigestIgnoresTimesAndSeesContent(t *testing.T) {
 	other.FindingProviderFields.RelatedFindings = []asff.RelatedFinding{{ID: "of another run"}}
 	a := signal.New(defender.DeviceEvents, finding, 1, signal.Order{Time: 1}, "x")
 	if b := signal.New(defender.DeviceEvents, other, 2, signal.Order{Time: 2}, "x"); a.Digest != b.Digest {
-		t.Error("a repeat of another session or run has another digest")
+		t.Error("another session or related finding changes the digest")
 	}
 	if b := signal.New(defender.DeviceEvents, finding, 1, signal.Order{Time: 1}, "y"); a.Digest == b.Digest {
-		t.Error("another substance has the same digest")
+		t.Error("another text of the event does not change the digest")
 	} else if b := signal.New(defender.DeviceEvents, other, 1, signal.Order{Time: 1}); len(b.Finding.FindingProviderFields.RelatedFindings) != 1 {
 		t.Error("the related finding is lost")
 	}
 }
 
-// The ledger keeps digests: another form of the hashed text would be a change of every finding.
+// The ledger keeps digests. If the hashed text had another form, every finding would look changed.
 func TestDigestIsOfOneJSONArray(t *testing.T) {
 	text := rapid.OneOf(rapid.SampledFrom([]string{"", "plain", "\"<&>\\", "\u2028\x00", "\xff", "é漢"}), rapid.String())
 	rapid.Check(t, func(t *rapid.T) {
@@ -90,11 +90,11 @@ func TestDigestIsOfOneJSONArray(t *testing.T) {
 func TestNotAfterBoundsEveryTime(t *testing.T) {
 	s := at(5000, asff.Active).NotAfter(time.UnixMilli(3000))
 	if s.Time != 3000 || s.First != 3000 || s.Order.Time != 3000 {
-		t.Errorf("got %d, %d, %d", s.Time, s.First, s.Order.Time)
+		t.Errorf("time %d, first %d, order %d; want 3000 for each", s.Time, s.First, s.Order.Time)
 	}
 }
 
-// history is a possible lifecycle of a client: sessions, version numbers that rise and restart at
+// history returns a possible lifecycle of a client: sessions, version numbers that rise and restart at
 // 0 after an hour offline, and timestamps that are precise to 2 minutes.
 func history(t *rapid.T) []signal.Order {
 	var orders []signal.Order
@@ -115,21 +115,21 @@ func history(t *rapid.T) []signal.Order {
 	return orders
 }
 
-func TestLifecycleEventsAreOrderedByNumberWithinARowAndByTimeBetweenRows(t *testing.T) {
+func TestLifecycleEventsAreOrderedByVersionNumberAndByTime(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		orders := history(t)
 		for i, a := range orders {
 			for j, b := range orders {
 				want := min(1, max(-1, i-j))
 				if got := a.Compare(b); got != want {
-					t.Fatalf("event %d %+v against event %d %+v: %d, want %d", i, a, j, b, got, want)
+					t.Fatalf("compared event %d %+v with event %d %+v: %d, want %d", i, a, j, b, got, want)
 				}
 			}
 		}
 	})
 }
 
-func TestAnyOrderOfMergingGivesTheSameSignal(t *testing.T) {
+func TestMergeDoesNotDependOnTheOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		signals := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) signal.Signal {
 			f := asff.Finding{ID: "f", Title: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "title"), RecordState: state(rapid.Bool().Draw(t, "active"))}
@@ -142,7 +142,7 @@ func TestAnyOrderOfMergingGivesTheSameSignal(t *testing.T) {
 		shuffled := rapid.Permutation(slices.Concat(signals, signals[:1])).Draw(t, "shuffled")
 		a, b := signal.Merge(slices.Clone(signals)), signal.Merge(shuffled)
 		if a.Order != b.Order || a.Finding.RecordState != b.Finding.RecordState || a.Finding.Title != b.Finding.Title || a.First != b.First || a.Raised != b.Raised || a.Finding.FindingProviderFields.Severity != b.Finding.FindingProviderFields.Severity {
-			t.Fatalf("got %+v and %+v", a, b)
+			t.Fatalf("in order: %+v\nshuffled: %+v", a, b)
 		}
 	})
 }

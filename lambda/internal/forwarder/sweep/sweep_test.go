@@ -38,7 +38,7 @@ var start = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
 
 var errCrash = errors.New("the function was killed")
 
-// world is a ledger, a Security Hub, and invocations that take one step at a time. Before and
+// world has a ledger, a Security Hub, and invocations that take one step at a time. Before and
 // after each call they wait for permission to continue, or to crash.
 type world struct {
 	now     time.Time
@@ -59,7 +59,7 @@ type invocation struct {
 
 type invocationKey struct{}
 
-// step is called by invocations. After a crash nothing that one does has an effect.
+// step runs before and after each call of an invocation. After a crash, its calls have no effect.
 func step(ctx context.Context, _ string, _ bool) error {
 	i, ok := ctx.Value(invocationKey{}).(*invocation)
 	if !ok {
@@ -72,17 +72,17 @@ func step(ctx context.Context, _ string, _ bool) error {
 	return <-i.proceed
 }
 
-// dying ends once its invocation has crashed.
-type dying struct {
+// cancelling is a context that is canceled once its invocation has crashed.
+type cancelling struct {
 	context.Context
 	i *invocation
 }
 
-func (d dying) Err() error {
-	if d.i.crashed {
+func (c cancelling) Err() error {
+	if c.i.crashed {
 		return context.Canceled
 	}
-	return d.Context.Err()
+	return c.Context.Err()
 }
 
 func newWorld(t interface{ Fatal(...any) }) *world {
@@ -102,8 +102,8 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 	return w
 }
 
-// process is one process of the function, with the live behaviors of its deployment.
-func (w *world) process(live contract.LiveBehaviors) *sweep.Sweeper {
+// environment returns the sweeper of a new environment of the function, with its live behaviors.
+func (w *world) environment(live contract.LiveBehaviors) *sweep.Sweeper {
 	return &sweep.Sweeper{Table: &w.table, Findings: w.book, Deliver: w.deliver, Region: region, Live: live, Log: slog.New(slog.DiscardHandler)}
 }
 
@@ -115,7 +115,7 @@ func live(behaviors ...string) contract.LiveBehaviors {
 	return l
 }
 
-// message is a transition of a behavior.
+// message is a message about a transition of a behavior.
 type message struct {
 	behavior string
 	state    asff.RecordState
@@ -124,7 +124,7 @@ type message struct {
 
 const prefix, suffix = "defenderhub/behavior/us-east-1/p/", "/thing"
 
-// signal returns the signal that the mapper returns for the message, with these live behaviors.
+// signal returns the signal that the mapper makes of the message, with these live behaviors.
 func (m message) signal(l contract.LiveBehaviors) signal.Signal {
 	f := asff.Finding{
 		ID: prefix + m.behavior + suffix, ProductARN: asff.DefaultProductARN("aws", region, account), GeneratorID: "test", AWSAccountID: account,
@@ -142,8 +142,8 @@ func (m message) signal(l contract.LiveBehaviors) signal.Signal {
 	return s
 }
 
-// bring delivers a message as the handler does.
-func (w *world) bring(ctx context.Context, s *sweep.Sweeper, now time.Time, m message) error {
+// process processes a message as the handler does.
+func (w *world) process(ctx context.Context, s *sweep.Sweeper, now time.Time, m message) error {
 	message := m.signal(s.Live)
 	if message.Raised {
 		if err := s.Announce(ctx, now); err != nil {
@@ -171,7 +171,7 @@ func (w *world) states() map[string]string {
 func (w *world) begin(m *message, f func(context.Context) error) {
 	i := &invocation{message: m, waiting: make(chan struct{}), proceed: make(chan error), done: make(chan error, 1)}
 	w.running = append(w.running, i)
-	ctx := dying{context.WithValue(context.Background(), invocationKey{}, i), i}
+	ctx := cancelling{context.WithValue(context.Background(), invocationKey{}, i), i}
 	go func() {
 		defer close(i.waiting)
 		i.done <- f(ctx)
@@ -193,10 +193,10 @@ func (w *world) advance(i *invocation, crash bool) (over, failed bool) {
 	return true, <-i.done != nil || i.crashed
 }
 
-// TestEveryInterleavingLeavesNothingOfRemovedBehaviors deploys several times while invocations of
-// all deployments interleave and crash. Security Hub must show what the evaluator says of a
-// behavior since it is live.
-func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
+// TestEveryInterleavingArchivesRemovedBehaviors deploys several times while invocations of
+// all deployments interleave and crash. Security Hub must show the evaluator's newest transition of a
+// behavior since the behavior is live.
+func TestEveryInterleavingArchivesRemovedBehaviors(t *testing.T) {
 	names := []string{"a", "b"}
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
@@ -217,16 +217,16 @@ func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
 					since[b] = w.now
 				}
 			}
-			current = w.process(live(deployed...))
+			current = w.environment(live(deployed...))
 		}
 		deploy()
 		var queue []message
-		bring := func(m message) {
+		deliver := func(m message) {
 			s, now := current, w.now
-			if rapid.Bool().Draw(t, "cold") {
-				s = w.process(current.Live)
+			if rapid.Bool().Draw(t, "new environment") {
+				s = w.environment(current.Live)
 			}
-			w.begin(&m, func(ctx context.Context) error { return w.bring(ctx, s, now, m) })
+			w.begin(&m, func(ctx context.Context) error { return w.process(ctx, s, now, m) })
 		}
 		deploys, crashes := rapid.IntRange(0, 3).Draw(t, "deploys"), rapid.IntRange(0, 3).Draw(t, "crashes")
 		turns := rapid.IntRange(10, 80).Draw(t, "turns")
@@ -237,7 +237,7 @@ func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
 				deploys--
 				deploy()
 			case choice == 1 && room:
-				s, now := w.process(current.Live), w.now
+				s, now := w.environment(current.Live), w.now
 				w.begin(nil, func(ctx context.Context) error { _, err := s.Sweep(ctx, now); return err })
 			case choice == 2 && room && len(deployed) > 0:
 				w.now = w.now.Add(time.Second)
@@ -247,9 +247,9 @@ func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
 					w.now.UnixMilli(),
 				}
 				newest[m.behavior] = m
-				bring(m)
+				deliver(m)
 			case choice == 3 && room && len(queue) > 0:
-				bring(queue[0])
+				deliver(queue[0])
 				queue = queue[1:]
 			case len(w.running) > 0:
 				i := w.running[rapid.IntRange(0, len(w.running)-1).Draw(t, "invocation")]
@@ -263,34 +263,34 @@ func TestEveryInterleavingLeavesNothingOfRemovedBehaviors(t *testing.T) {
 			}
 		}
 		for _, m := range queue {
-			if err := w.bring(context.Background(), current, w.now, m); err != nil {
+			if err := w.process(context.Background(), current, w.now, m); err != nil {
 				t.Fatal(err)
 			}
 		}
 		w.settle(t, current.Live)
 		states := w.states()
 		for _, b := range names {
-			began, is := since[b]
-			m, said := newest[b]
+			began, isLive := since[b]
+			m, sent := newest[b]
 			switch {
-			case !is && states[b] == "ACTIVE":
-				t.Fatalf("%s is not live, and active", b)
-			case is && said && m.ms > began.UnixMilli() && states[b] != string(m.state) && (states[b] != "" || m.state == asff.Active):
-				t.Fatalf("%s is %q, the evaluator said %s since it is live", b, states[b], m.state)
+			case !isLive && states[b] == "ACTIVE":
+				t.Fatalf("%s is active, but not live", b)
+			case isLive && sent && m.ms > began.UnixMilli() && states[b] != string(m.state) && (states[b] != "" || m.state == asff.Active):
+				t.Fatalf("%s is %q, want %s, the newest state since it is live", b, states[b], m.state)
 			}
 		}
 	})
 }
 
-// A finding that cannot be archived now must not block the others.
-func TestArchiveThatFailsLeavesTheOthersToTheSchedule(t *testing.T) {
+// A finding that cannot be archived now does not block the others.
+func TestFailedArchiveDoesNotBlockOtherFindings(t *testing.T) {
 	broken := &sweep.Sweeper{Deliver: failing{}, Live: live("lives")}
 	entry := func(behavior string) ledger.Entry {
 		return ledger.Entry{Source: defender.BehaviorTransitions, State: asff.Active, Profile: "p", Behavior: behavior, ID: behavior, Finding: &asff.Finding{ID: behavior}}
 	}
 	rest, archived, err := broken.Archive(context.Background(), start, []ledger.Entry{entry("gone"), entry("lives")})
 	if err != nil || archived != 0 || len(rest) != 1 || rest[0].ID != "lives" {
-		t.Errorf("%v, %v", rest, err)
+		t.Errorf("%d archived, rest %v, error %v; want none, and the rest is the live behavior", archived, rest, err)
 	}
 }
 
@@ -300,11 +300,11 @@ func (failing) Deliver(_ context.Context, _ time.Time, signals []signal.Signal) 
 	return map[string]outcome.Outcome{signals[0].Finding.ID: {Verdict: outcome.Failing, Reason: "no"}}
 }
 
-// settle runs the schedule until everything is done.
+// settle runs the schedule until it has no more to do.
 func (w *world) settle(t interface{ Fatal(...any) }, l contract.LiveBehaviors) {
 	for range 3 {
 		w.now = w.now.Add(time.Hour)
-		s := w.process(l)
+		s := w.environment(l)
 		if _, err := s.Sweep(context.Background(), w.now); err != nil {
 			t.Fatal(err)
 		}
