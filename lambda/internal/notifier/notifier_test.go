@@ -17,12 +17,12 @@ import (
 func TestFunctionIsBuiltFromItsEnvironment(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, notification.File)
-	on := host.Host{Now: time.Now, Metrics: io.Discard, Log: io.Discard, Environ: []string{
+	h := host.Host{Now: time.Now, Metrics: io.Discard, Log: io.Discard, Environ: []string{
 		"AWS_REGION=eu-central-1", "LAMBDA_TASK_ROOT=" + dir, contract.EnvNotifyTable + "=t", contract.EnvNotifyQueueURL + "=q", contract.EnvDeadLetterQueueURL + "=d",
 		contract.EnvPeopleTopic + "=p", contract.EnvChatTopic + "=c", contract.EnvLogLevel + "=WARN",
 	}}
-	if _, err := notifier.New(notifier.Clients{}, on); err == nil || !strings.Contains(err.Error(), notification.File) {
-		t.Errorf("without settings: %v", err)
+	if _, err := notifier.New(notifier.Clients{}, h); err == nil || !strings.Contains(err.Error(), notification.File) {
+		t.Errorf("without settings: error %v, want one that names %s", err, notification.File)
 	}
 	write := func(text string) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -30,16 +30,16 @@ func TestFunctionIsBuiltFromItsEnvironment(t *testing.T) {
 		}
 	}
 	write(`{"filters":[{"severity":"LOW"}],"perMinute":3,"membershipMinutes":15}`)
-	h, err := notifier.New(notifier.Clients{}, on)
-	if err != nil || h.Table.Name != "t" || h.QueueURL != "q" || h.DeadLetterQueueURL != "d" || h.PeopleTopicARN != "p" || h.ChatTopicARN != "c" || h.Config.PerMinute != 3 {
-		t.Errorf("%+v, %v", h, err)
+	f, err := notifier.New(notifier.Clients{}, h)
+	if err != nil || f.Table.Name != "t" || f.QueueURL != "q" || f.DeadLetterQueueURL != "d" || f.PeopleTopicARN != "p" || f.ChatTopicARN != "c" || f.Config.PerMinute != 3 {
+		t.Errorf("handler %+v, error %v", f, err)
 	}
 	write("{}")
-	on.Environ = []string{"LAMBDA_TASK_ROOT=" + dir, contract.EnvLogLevel + "=LOUD"}
-	_, err = notifier.New(notifier.Clients{}, on)
+	h.Environ = []string{"LAMBDA_TASK_ROOT=" + dir, contract.EnvLogLevel + "=LOUD"}
+	_, err = notifier.New(notifier.Clients{}, h)
 	for _, want := range []string{"AWS_REGION", contract.EnvNotifyTable, contract.EnvNotifyQueueURL, contract.EnvDeadLetterQueueURL, contract.EnvPeopleTopic, contract.EnvChatTopic, "LOUD", "filters"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v lacks %s", err, want)
+			t.Errorf("error %v does not name %s", err, want)
 		}
 	}
 }

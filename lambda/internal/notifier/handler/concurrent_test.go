@@ -43,16 +43,16 @@ func TestDuplicateAtTheSameTimeIsNotSentTwice(t *testing.T) {
 	r.send(body)
 	r.run(noon.Add(time.Second))
 	if len(duplicate.BatchItemFailures) != 1 {
-		t.Errorf("the duplicate is not received again: %+v", duplicate)
+		t.Errorf("failures %+v, want the duplicate to be retried", duplicate)
 	}
-	r.send(body) // the duplicate again
+	r.send(body) // the retry of the duplicate
 	r.run(noon.Add(time.Hour))
 	if got := r.messages(); len(got) != 1 || len(r.on(chat)) != 1 {
-		t.Errorf("people received %q", got)
+		t.Errorf("people received %q and chat %q, want one message each", got, r.on(chat))
 	}
 }
 
-// A failure is tried again before the invocation that failed could have ended.
+// A failed event is retried before the invocation's timeout has passed.
 func TestFailureIsRetriedSoon(t *testing.T) {
 	r := newRig(t, notification.Config{})
 	failures := 0
@@ -66,14 +66,14 @@ func TestFailureIsRetriedSoon(t *testing.T) {
 	r.send(finding{name: "pump-7", severity: "HIGH", at: noon}.event())
 	r.run(noon.Add(time.Hour))
 	if len(r.messages()) != 1 || len(r.on(chat)) != 1 || r.published[1].at.Sub(noon) > time.Minute {
-		t.Errorf("published %+v", r.published)
+		t.Errorf("published %+v, want one message per topic, within a minute", r.published)
 	}
 }
 
-// The record of a published message is written again if the table throttles: otherwise the message
-// would be sent a second time.
+// The write of the record of a published message is retried if the table throttles it. Otherwise the
+// message would be sent a second time.
 func TestThrottledRecordDoesNotRepeatTheMessage(t *testing.T) {
-	for _, effect := range []bool{false, true} { // the write itself, or its answer
+	for _, effect := range []bool{false, true} { // whether the failed write took effect
 		r := newRig(t, notification.Config{})
 		sent, failures := false, 0
 		r.fault = func(call string, done bool) error {
@@ -87,38 +87,38 @@ func TestThrottledRecordDoesNotRepeatTheMessage(t *testing.T) {
 		r.send(finding{name: "pump-7", severity: "HIGH", at: noon}.event())
 		r.run(noon.Add(time.Hour))
 		if len(r.messages()) != 1 || len(r.on(chat)) != 1 || len(r.queue) > 0 || failures == 0 {
-			t.Errorf("after %d failures: published %+v, %d messages wait", failures, r.published, len(r.queue))
+			t.Errorf("after %d failures: published %+v, %d messages in the queue; want one message per topic, and none", failures, r.published, len(r.queue))
 		}
 	}
 }
 
-// An event waits once, even if the clock of the machine is behind.
+// An event waits for an incident once, even if the function's clock is behind.
 func TestHoldEndsWithAClockThatIsBehind(t *testing.T) {
 	r := newRig(t, notification.Config{Rules: rules, HoldSeconds: 60})
 	r.h.Now = func() time.Time { return r.now.Add(-3 * time.Hour) }
 	r.send(finding{name: "pump-7", severity: "HIGH", at: noon}.event())
 	r.run(noon.Add(2 * time.Minute))
 	if len(r.messages()) != 1 || r.count(contract.MetricHeld) != 1 {
-		t.Errorf("%q, held %d times", r.messages(), r.count(contract.MetricHeld))
+		t.Errorf("people received %q, held %d times; want one message, held once", r.messages(), r.count(contract.MetricHeld))
 	}
 }
 
-// If the times of two events do not say which is newer, the finding counts as open.
-func TestOfEqualTimesTheOpenOneCounts(t *testing.T) {
+// If two events have equal times, the finding counts as open.
+func TestOpenStateWinsAtEqualTimes(t *testing.T) {
 	for _, order := range [][]string{{"", "archived"}, {"archived", ""}} {
 		r := newRig(t, notification.Config{})
 		for _, state := range order {
 			r.send(finding{name: "pump-7", severity: "HIGH", state: state, at: noon}.event())
 			r.run(r.now.Add(time.Second))
 		}
-		if got := r.messages(); !belief(got) {
-			t.Errorf("%q: people received %q", order, got)
+		if got := r.messages(); !reportedOpen(got) {
+			t.Errorf("events in the order %q: people received %q, want the finding open", order, got)
 		}
 	}
 }
 
-// Of too many changes the most severe have a message of their own.
-func TestTheMostSevereAreNotCapped(t *testing.T) {
+// If there are too many changes, the most severe ones have their own messages.
+func TestMostSevereChangesAreNotCapped(t *testing.T) {
 	r := newRig(t, notification.Config{PerMinute: 2})
 	r.batch = 40
 	for i := range 40 {
@@ -130,18 +130,18 @@ func TestTheMostSevereAreNotCapped(t *testing.T) {
 	}
 	r.run(noon.Add(10 * time.Minute))
 	if got := strings.Join(r.messages(), "\n"); strings.Count(got, "HIGH finding, new") != 2 || !strings.Contains(got, "and 38 more") {
-		t.Errorf("people received\n%s", got)
+		t.Errorf("people received\n%s\nwant two messages about HIGH, and 38 more", got)
 	}
 }
 
-// An invocation with the end of a finding loses against a newer event. The digest says what the
-// newer one says: that the finding is open.
+// An invocation with the end of a finding loses against a newer event. The digest reports the state of
+// the newer event: the finding is open.
 func TestDigestHasNoLineOfAnEventThatLost(t *testing.T) {
-	for _, told := range []bool{false, true} { // whether an earlier digest has reported the finding
+	for _, reported := range []bool{false, true} { // by an earlier digest
 		r := newRig(t, notification.Config{DigestBelow: correlation.Label(defender.High)})
 		r.send(finding{name: "pump-7", severity: "MEDIUM", at: noon}.event())
 		r.run(noon.Add(time.Minute))
-		if told {
+		if reported {
 			r.request(contract.NotifyDigest)
 		}
 		entered := false
@@ -162,13 +162,13 @@ func TestDigestHasNoLineOfAnEventThatLost(t *testing.T) {
 		r.run(noon.Add(time.Hour))
 		r.request(contract.NotifyDigest)
 		if got := r.digests(); !entered || len(got) != 1 || !strings.Contains(got[0], "new, ") {
-			t.Errorf("reported before (%v): the digests say %q", told, got)
+			t.Errorf("reported before: %v: digests %q, want one with the finding as new", reported, got)
 		}
 	}
 }
 
-// A finding that a list must report changes again, and the new state has a message of its own. The
-// list, which is sent later, does not say the opposite.
+// A finding of a list changes before the list is sent, and the change has its own message. The
+// later list does not contradict that message.
 func TestListDoesNotContradictANewerMessage(t *testing.T) {
 	r := newRig(t, notification.Config{DigestBelow: correlation.Label(defender.High)})
 	for i, f := range []finding{
@@ -184,11 +184,11 @@ func TestListDoesNotContradictANewerMessage(t *testing.T) {
 		r.request(contract.NotifyDigest)
 	}
 	if got := r.digests(); len(got) != 1 || strings.Contains(got[0], "pump-7") || strings.Contains(got[0], "pump-8") || !strings.Contains(got[0], "over, pump-9") {
-		t.Errorf("the digests say %q", got)
+		t.Errorf("digests %q, want one, with the end of pump-9 alone", got)
 	}
 }
 
-// A crash at any call leaves the line in the digest, and the digest says what is true.
+// After a crash at any call, the digest has the finding's line with its current state.
 func TestCrashLosesNoLineOfADigest(t *testing.T) { synctest.Test(t, crashLosesNoLine) }
 
 func crashLosesNoLine(t *testing.T) {
@@ -213,7 +213,7 @@ func crashLosesNoLine(t *testing.T) {
 			break // there are no more calls
 		}
 		if len(got) < 3 || !strings.Contains(got[len(got)-1], "new, ") {
-			t.Errorf("crash at call %d: the digests say %q", crash, got)
+			t.Errorf("crash at call %d: digests %q, want at least 3, the last with the finding as new", crash, got)
 		}
 	}
 }

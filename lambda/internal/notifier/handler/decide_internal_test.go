@@ -10,18 +10,18 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/notifier/record"
 )
 
-// The SDK repeats a write whose answer was lost, so an event may meet its own record. It must keep
-// waiting for an incident: nothing else would report the finding.
+// The SDK repeats a write whose answer was lost, so an event may find its own record. It must keep
+// waiting for an incident, because no other event would report the finding.
 func TestEventThatMeetsItsOwnRecordWaits(t *testing.T) {
 	e := findingevent.Event{RecordState: "ACTIVE", Severity: defender.High, Order: findingevent.Order{Updated: time.Unix(1, 0)}}
 	a := facts{concerns: true, mayHold: true, wanted: func() bool { return true }, covered: func() (bool, error) { return false, nil }}
 	first, err := decide(record.Finding{}, e, message.Line{Severity: defender.High}, a)
 	if err != nil || !first.hold || !first.write {
-		t.Fatalf("%+v, %v", first, err)
+		t.Fatalf("first decision %+v, error %v; want to hold and to write", first, err)
 	}
 	written := first.next
 	written.Revision = 1
 	if again, err := decide(written, e, message.Line{Severity: defender.High}, a); err != nil || !again.hold || again.write {
-		t.Errorf("%+v, %v, want it to wait", again, err)
+		t.Errorf("second decision %+v, error %v; want to hold without a write", again, err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 )
 
-// imported returns the event for a finding that the forwarder imports.
+// imported returns the event of a finding that the forwarder imports.
 func imported(t *testing.T, f map[string]any, at time.Time) string {
 	t.Helper()
 	f["UpdatedAt"], f["CreatedAt"] = at.Format(time.RFC3339Nano), at.Format(time.RFC3339Nano)
@@ -35,7 +35,7 @@ func imported(t *testing.T, f map[string]any, at time.Time) string {
 func TestEachFindingOfTheForwarderHasAMessage(t *testing.T) {
 	files, err := filepath.Glob("../../forwarder/mapping/testdata/findings/*.json")
 	if err != nil || len(files) < 40 {
-		t.Fatalf("%d files, %v", len(files), err)
+		t.Fatalf("%d files, error %v; want at least 40", len(files), err)
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -51,15 +51,15 @@ func TestEachFindingOfTheForwarderHasAMessage(t *testing.T) {
 			r.send(imported(t, s.Finding, noon))
 			r.run(noon.Add(time.Minute))
 			fields, _ := s.Finding["ProductFields"].(map[string]any)
-			// The summary that only counts findings has none.
+			// A check summary that only counts findings has no message.
 			if s.Finding["RecordState"] == "ARCHIVED" || fields["CheckRunStatus"] == "COMPLETED_NON_COMPLIANT" {
 				if len(r.published) != 0 {
-					t.Errorf("%s: %q", file, r.messages())
+					t.Errorf("%s: people received %q, want no message", file, r.messages())
 				}
 				continue
 			}
 			if len(r.published) != 2 || r.count(contract.MetricRefused) > 0 {
-				t.Errorf("%s: %d messages", file, len(r.published))
+				t.Errorf("%s: %d messages, %d refused; want one per topic and none", file, len(r.published), r.count(contract.MetricRefused))
 				continue
 			}
 			about := regexp.MustCompile(`\n(Device|Resource)        ? +\S`)
@@ -70,13 +70,13 @@ func TestEachFindingOfTheForwarderHasAMessage(t *testing.T) {
 				}
 			}
 			if !about.MatchString(body) {
-				t.Errorf("%s is about nothing:\n%s", file, body)
+				t.Errorf("%s names neither a device nor a resource:\n%s", file, body)
 			}
 		}
 	}
 }
 
-// The composite finding that the forwarder imports covers the parts that the correlator means.
+// The composite finding that the forwarder imports covers the parts that the correlator put into it.
 func TestCompositeOfTheForwarderCoversItsParts(t *testing.T) {
 	composite := correlation.Composite{
 		Rule: "chain", Digest: "abcdefgh", Account: account, Region: region, Kind: correlation.Thing, Entity: "pump-7",
@@ -118,11 +118,11 @@ func TestCompositeOfTheForwarderCoversItsParts(t *testing.T) {
 	got := strings.Join(sorted(r.messages()), "\n")
 	want := "CRITICAL incident, new: Compromise chain: behavior loud.\nCRITICAL incident, new: Compromise chain: pump-7.\nHIGH finding, new: pump-1 violates quiet"
 	if got != want || r.count(contract.MetricCovered) != 4 {
-		t.Errorf("%d covered, got\n%s\nwant\n%s", r.count(contract.MetricCovered), got, want)
+		t.Errorf("%d covered, want 4; people received\n%s\nwant\n%s", r.count(contract.MetricCovered), got, want)
 	}
 	for _, p := range r.published {
 		if p.topic == people && strings.Contains(p.subject, "loud") && !strings.Contains(p.body, "40 devices; their findings send no messages of their own") {
-			t.Errorf("got\n%s", p.body)
+			t.Errorf("the message of the campaign does not count its devices:\n%s", p.body)
 		}
 	}
 }

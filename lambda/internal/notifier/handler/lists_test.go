@@ -16,11 +16,11 @@ import (
 	"github.com/defenderhub/defenderhub/internal/notification"
 )
 
-// lists has what each kind of list needs: a digest, a reminder, and a message "and N more".
+// lists enables each kind of list: a digest, a reminder, and a message "and N more".
 var lists = notification.Config{DigestBelow: correlation.Label(defender.High), Remind: correlation.Label(defender.High), PerMinute: 1}
 
-// listed sends the findings of which lists tell.
-func listed(r *rig) {
+// sendListed sends findings for a digest and for a reminder.
+func sendListed(r *rig) {
 	for i := range 40 {
 		r.send(finding{name: fmt.Sprintf("pump-%d", i), severity: "MEDIUM", at: noon}.event())
 		r.send(finding{name: fmt.Sprintf("valve-%d", i), severity: "HIGH", at: noon}.event())
@@ -28,20 +28,20 @@ func listed(r *rig) {
 	r.run(noon.Add(30 * time.Second))
 }
 
-// invoke requests a list, as another invocation.
+// invoke requests a list at noon, and returns the error.
 func (r *rig) invoke(kind string) error {
 	_, err := r.h.Handle(context.Background(), []byte(contract.NotifyRequest(kind, noon.Format(time.RFC3339))))
 	return err
 }
 
-// Schedules and queues may request a list twice, and two invocations may then send it at once.
+// A schedule or a queue may request a list twice. Then several invocations run at once.
 func TestTwoInvocationsSendAListOnce(t *testing.T) {
 	for _, slow := range []string{"Publish people", "Publish chat", "PutItem", "DeleteItem"} {
 		for _, kind := range []string{contract.NotifyDigest, contract.NotifyRemind} {
 			t.Run(slow+" "+kind, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					r := newRig(t, lists)
-					listed(r)
+					sendListed(r)
 					before := len(r.on(people))
 					r.fault = func(call string, done bool) error {
 						if call == slow && !done {
@@ -60,7 +60,7 @@ func TestTwoInvocationsSendAListOnce(t *testing.T) {
 					}
 					group.Wait()
 					if got := r.on(people)[before:]; len(got) != 1 || !strings.Contains(got[0], "40 findings") {
-						t.Errorf("people received %q", got)
+						t.Errorf("people received %q, want one list of 40 findings", got)
 					}
 				})
 			})
@@ -68,7 +68,7 @@ func TestTwoInvocationsSendAListOnce(t *testing.T) {
 	}
 }
 
-// An invocation that crashes while it sends a list does not keep others from sending it.
+// After an invocation has crashed while it sent a list, another one sends the list.
 func TestCrashKeepsNoListFromBeingSent(t *testing.T) {
 	for _, kind := range []string{contract.NotifyDigest, contract.NotifyRemind} {
 		synctest.Test(t, func(t *testing.T) {
@@ -92,22 +92,22 @@ func TestCrashKeepsNoListFromBeingSent(t *testing.T) {
 				begin := time.Now()
 				r.crashed = false
 				if err := r.invoke(kind); err != nil || time.Since(begin) > 35*time.Second {
-					t.Errorf("%s after a crash at call %d: %v after %v", kind, crash, err, time.Since(begin))
+					t.Errorf("%s after a crash at call %d: error %v after %v, want none within 35s", kind, crash, err, time.Since(begin))
 				}
 				if got := r.on(people)[before:]; len(got) < 1 || len(got) > 2 || len(r.on(chat)) < before+1 {
-					t.Errorf("%s after a crash at call %d: people received %q", kind, crash, got)
+					t.Errorf("%s after a crash at call %d: people received %q, want the list once or twice; chat received %q", kind, crash, got, r.on(chat))
 				}
 			}
 		})
 	}
 }
 
-// The table throttles after a list was published. The list is not sent again.
+// The table throttles calls after a list was published. The list is not sent again.
 func TestThrottledTableDoesNotRepeatAList(t *testing.T) {
 	for _, call := range []string{"PutItem", "DeleteItem"} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, lists)
-			listed(r)
+			sendListed(r)
 			before := len(r.on(people))
 			var calls atomic.Int64 // lines are deleted in parallel
 			r.fault = func(name string, done bool) error {
@@ -120,7 +120,7 @@ func TestThrottledTableDoesNotRepeatAList(t *testing.T) {
 				_ = r.invoke(contract.NotifyDigest)
 			}
 			if got := r.on(people)[before:]; len(got) != 1 || calls.Load() < 5 {
-				t.Errorf("%s was called %d times, people received %q", call, calls.Load(), got)
+				t.Errorf("%s was called %d times, want at least 5; people received %q, want one list", call, calls.Load(), got)
 			}
 		})
 	}

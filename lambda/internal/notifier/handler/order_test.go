@@ -22,7 +22,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/notification"
 )
 
-// story is a series of states of one finding, with distinct times.
+// story returns states of one finding, with distinct times.
 func story(rt *rapid.T) []finding {
 	n := rapid.IntRange(1, 7).Draw(rt, "events")
 	var all []finding
@@ -36,20 +36,20 @@ func story(rt *rapid.T) []finding {
 	return all
 }
 
-// belief is what people believe after the messages: whether the finding is open.
-func belief(messages []string) bool {
+// reportedOpen reports whether the last message says that the finding is open.
+func reportedOpen(messages []string) bool {
 	return len(messages) > 0 && !strings.Contains(messages[len(messages)-1], ", over")
 }
 
-// After any order and repetition of the events, people believe what is true. No finding is over
-// that was not reported, and none is new twice without an end between.
-func TestAnyOrderAndRepetition(t *testing.T) {
+// After any order of the events, with duplicates, the last message has the finding's true state. No
+// message ends a finding that was not reported, and none reports it as new twice without an end.
+func TestOrderAndDuplicatesDoNotChangeTheReportedState(t *testing.T) {
 	for name, config := range map[string]notification.Config{"alone": {}, "with incidents": {Rules: rules, HoldSeconds: 60}} {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
 				events := story(rt)
-				truth := events[len(events)-1].state == ""
-				shuffled := rapid.Permutation(append(slices.Clone(events), events[:rapid.IntRange(0, len(events)).Draw(rt, "repeated")]...)).Draw(rt, "order")
+				wantOpen := events[len(events)-1].state == ""
+				shuffled := rapid.Permutation(append(slices.Clone(events), events[:rapid.IntRange(0, len(events)).Draw(rt, "duplicates")]...)).Draw(rt, "order")
 				r := newRig(t, config)
 				r.batch = rapid.IntRange(1, 4).Draw(rt, "batch")
 				for _, e := range shuffled {
@@ -59,16 +59,18 @@ func TestAnyOrderAndRepetition(t *testing.T) {
 					}
 				}
 				r.run(r.now.Add(time.Hour))
-				check(rt, r, truth)
+				check(rt, r, wantOpen)
 			})
 		})
 	}
 }
 
-func check(rt *rapid.T, r *rig, truth bool) {
+// check requires that no message contradicts the one before, and that the last one has the state of
+// the finding.
+func check(rt *rapid.T, r *rig, wantOpen bool) {
 	messages := r.messages()
-	if got := belief(messages); got != truth {
-		rt.Errorf("people believe that it is open: %v, want %v: %q", got, truth, messages)
+	if got := reportedOpen(messages); got != wantOpen {
+		rt.Errorf("people know the finding as open: %v, want %v: %q", got, wantOpen, messages)
 	}
 	open := false
 	for i, m := range messages {
@@ -77,23 +79,23 @@ func check(rt *rapid.T, r *rig, truth bool) {
 			continue // it ended while it was held
 		}
 		if fresh == open && !r.repeats(i) {
-			rt.Errorf("message %d of %q does not follow the others", i, messages)
+			rt.Errorf("message %d of %q contradicts the one before", i, messages)
 		}
 		open = !strings.Contains(m, ", over")
 	}
 	if len(r.queue) > 0 || len(r.deadLetters) > 0 {
-		rt.Errorf("%d messages wait, dead letters %q", len(r.queue), r.deadLetters)
+		rt.Errorf("%d messages in the queue, dead letters %q; want none", len(r.queue), r.deadLetters)
 	}
 }
 
-// repeats reports whether a message repeats the one before, as after a crash.
+// repeats reports whether message i repeats the one before, as after a crash.
 func (r *rig) repeats(i int) bool {
 	messages := r.messages()
 	return i > 0 && messages[i] == messages[i-1]
 }
 
-// A crash before or after any call loses no message, whatever happens meanwhile.
-func TestCrashLosesNothing(t *testing.T) {
+// A crash before or after any call loses no message.
+func TestCrashLosesNoMessage(t *testing.T) {
 	events := []finding{
 		{name: "pump-7", severity: "MEDIUM", at: noon}, {name: "pump-7", severity: "HIGH", at: noon.Add(time.Minute)},
 		{name: "pump-7", severity: "HIGH", at: noon.Add(2 * time.Minute), state: "archived"},
@@ -122,8 +124,8 @@ func TestCrashLosesNothing(t *testing.T) {
 			for _, topic := range []string{people, chat} {
 				got := r.on(topic)
 				all := strings.Join(got, "\n")
-				// Meanwhile newer events may be handled, so that a step is skipped, but not a fact.
-				if len(got) < 2 || len(got) > 4 || !strings.Contains(got[0], ", new") || belief(got) || !strings.Contains(all, "HIGH") {
+				// Newer events may be handled before the retry. Then an intermediate state has no message.
+				if len(got) < 2 || len(got) > 4 || !strings.Contains(got[0], ", new") || reportedOpen(got) || !strings.Contains(all, "HIGH") {
 					t.Errorf("crash at %s (together %v): %s received\n%s", where, together, topic, all)
 				}
 				distinct := slices.Compact(slices.Clone(got))
@@ -139,7 +141,7 @@ func TestCrashLosesNothing(t *testing.T) {
 func TestCrashInAnyOrder(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		events := story(rt)
-		truth := events[len(events)-1].state == ""
+		wantOpen := events[len(events)-1].state == ""
 		r := newRig(t, notification.Config{})
 		calls, crash := 0, rapid.IntRange(1, 25).Draw(rt, "crash")
 		r.fault = func(string, bool) error {
@@ -153,16 +155,16 @@ func TestCrashInAnyOrder(t *testing.T) {
 			r.run(r.now.Add(time.Duration(rapid.IntRange(0, 400).Draw(rt, "seconds")) * time.Second))
 		}
 		r.run(r.now.Add(3 * time.Hour))
-		if got := belief(r.messages()); got != truth {
-			rt.Errorf("people believe that it is open: %v, want %v: %q", got, truth, r.messages())
+		if got := reportedOpen(r.messages()); got != wantOpen {
+			rt.Errorf("people know the finding as open: %v, want %v: %q", got, wantOpen, r.messages())
 		}
-		if got := belief(r.on(chat)); got != truth {
-			rt.Errorf("chat says that it is open: %v, want %v: %q", got, truth, r.on(chat))
+		if got := reportedOpen(r.on(chat)); got != wantOpen {
+			rt.Errorf("chat shows the finding as open: %v, want %v: %q", got, wantOpen, r.on(chat))
 		}
 	})
 }
 
-// Each dependency fails for an hour; nothing is lost, and nothing is sent twice to the same topic.
+// Each dependency fails for an hour. No message is lost, and none is sent twice to a topic.
 func TestEachDependencyFailsInTurn(t *testing.T) {
 	config := notification.Config{
 		Rules: rules, HoldSeconds: 60, DigestBelow: correlation.Label(defender.High), Remind: correlation.Label(defender.Critical), PerMinute: 2,
@@ -193,7 +195,7 @@ func TestEachDependencyFailsInTurn(t *testing.T) {
 				r.request(contract.NotifyRemind)
 				for _, topic := range []string{people, chat} {
 					got := strings.Join(sorted(r.on(topic)), "\n")
-					// A change without a message of its own is in a list.
+					// A change without its own message is in a list.
 					alarms := strings.Count(got, "HIGH finding, new")
 					for _, more := range regexp.MustCompile(`and (\d) more`).FindAllStringSubmatch(got, -1) {
 						alarms += int(more[1][0] - '0')
@@ -203,23 +205,24 @@ func TestEachDependencyFailsInTurn(t *testing.T) {
 					}
 					for _, text := range []string{"CRITICAL incident, new", "Digest: 1 finding", "Reminder: 1 finding"} {
 						if n := strings.Count(got, text); n != 1 && !(call == "DeleteItem" && n > 1) {
-							t.Errorf("%s received %d of %q:\n%s", topic, n, text, got)
+							t.Errorf("%s received %q %d times, want once:\n%s", topic, text, n, got)
 						}
 					}
 				}
 				if len(r.queue) > 0 {
-					t.Errorf("%d messages wait", len(r.queue))
+					t.Errorf("%d messages are still in the queue", len(r.queue))
 				}
 			})
 		})
 	}
 }
 
-// After failures of any calls, also of calls that took effect, people believe what is true.
+// After failures of any calls, also of calls that took effect, the last message has the finding's true
+// state.
 func TestFailuresInAnyOrder(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		events := story(rt)
-		truth := events[len(events)-1].state == ""
+		wantOpen := events[len(events)-1].state == ""
 		r := newRig(t, notification.Config{})
 		r.batch = rapid.IntRange(1, 4).Draw(rt, "batch")
 		failing := rapid.SliceOfN(rapid.IntRange(1, 60), 0, 15).Draw(rt, "failing")
@@ -236,8 +239,8 @@ func TestFailuresInAnyOrder(t *testing.T) {
 		}
 		r.run(r.now.Add(3 * time.Hour))
 		for _, topic := range []string{people, chat} {
-			if got := belief(r.on(topic)); got != truth {
-				rt.Errorf("%s believes that it is open: %v, want %v: %q", topic, got, truth, r.on(topic))
+			if got := reportedOpen(r.on(topic)); got != wantOpen {
+				rt.Errorf("%s shows the finding as open: %v, want %v: %q", topic, got, wantOpen, r.on(topic))
 			}
 		}
 	})
@@ -264,14 +267,14 @@ func TestRefreshOfAnEndedFindingReportsTheEnd(t *testing.T) {
 			r.run(e.at)
 		}
 		r.run(noon.Add(time.Hour))
-		if got := r.on(topic); len(got) != 2 || belief(got) {
-			t.Errorf("%s received %q", topic, got)
+		if got := r.on(topic); len(got) != 2 || reportedOpen(got) {
+			t.Errorf("%s received %q, want the alarm and its end", topic, got)
 		}
 	}
 }
 
 // The answer to the record of a retried message is lost, and another event records its own message
-// before the write is repeated. A newer event does not replace that one.
+// before the write is retried. A newer event does not replace that message.
 func TestNewerEventKeepsTheMessageThatIsOwedMeanwhile(t *testing.T) {
 	r := newRig(t, notification.Config{})
 	opened, ended, again := finding{at: noon}, finding{at: noon.Add(time.Minute), state: "archived"}, finding{at: noon.Add(2 * time.Minute)}
@@ -315,12 +318,12 @@ func TestNewerEventKeepsTheMessageThatIsOwedMeanwhile(t *testing.T) {
 	r.queue[1].visible = r.queue[0].visible // in one batch
 	r.run(noon.Add(time.Hour))
 	got := r.messages()
-	if len(got) != 3 || !strings.Contains(got[1], ", over") || !belief(got) {
-		t.Errorf("people received %q", got)
+	if len(got) != 3 || !strings.Contains(got[1], ", over") || !reportedOpen(got) {
+		t.Errorf("people received %q, want three messages: the alarm, its end, and the new alarm", got)
 	}
 }
 
-// Refreshes send nothing.
+// A refresh of a finding costs one write per batch, and sends no message.
 func TestRefreshesSendNothing(t *testing.T) {
 	r := newRig(t, notification.Config{})
 	r.batch = 1000
@@ -333,17 +336,17 @@ func TestRefreshesSendNothing(t *testing.T) {
 	}
 	r.run(r.now.Add(time.Hour))
 	if got := r.messages(); len(got) != 1 {
-		t.Errorf("%d messages: %q", len(got), got)
+		t.Errorf("%d messages, want one: %q", len(got), got)
 	}
 	if n := r.writes - before; n != refreshes/r.batch {
-		t.Errorf("%d writes, want one for each batch", n)
+		t.Errorf("%d writes, want %d, one for each batch", n, refreshes/r.batch)
 	}
 	if n := r.count(contract.MetricUnchanged); n != refreshes {
-		t.Errorf("%d events unchanged", n)
+		t.Errorf("%d events counted as unchanged, want %d", n, refreshes)
 	}
 }
 
-// A flood has a message of its own for the most severe, then one for all others.
+// In a flood of changes, the most severe ones have their own messages. One message lists all others.
 func TestFloodIsCapped(t *testing.T) {
 	r := newRig(t, notification.Config{PerMinute: 20})
 	r.batch = 500
@@ -358,25 +361,25 @@ func TestFloodIsCapped(t *testing.T) {
 	got := strings.Join(r.messages(), "\n")
 	for text, want := range map[string]int{"CRITICAL finding, new": 10, "MEDIUM finding, new": 20, "and 970 more in the minute before 12:01 UTC": 1} {
 		if n := strings.Count(got, text); n != want {
-			t.Errorf("%d of %q, want %d", n, text, want)
+			t.Errorf("%q in %d messages, want %d", text, n, want)
 		}
 	}
 	if n := len(r.messages()); n != 31 || r.count(contract.MetricCapped) != 970 || r.count(contract.MetricSent) != 30 {
-		t.Errorf("%d messages, %d capped, %d sent", n, r.count(contract.MetricCapped), r.count(contract.MetricSent))
+		t.Errorf("%d messages, %d capped, %d sent; want 31, 970 and 30", n, r.count(contract.MetricCapped), r.count(contract.MetricSent))
 	}
 	for _, it := range r.table.Items("notify") {
 		if key := it[contract.NotifyPartitionKey].(*types.AttributeValueMemberS).Value; strings.HasPrefix(key, "list#") {
-			t.Errorf("a line stays in %s", key)
+			t.Errorf("a line of the list is left in %s", key)
 		}
 	}
-	// All end in another minute.
+	// All findings end in another minute.
 	r.published = nil
 	for i := range 1000 {
 		r.send(finding{name: fmt.Sprintf("pump-%d", i), severity: "LOW", state: "archived", at: noon.Add(10 * time.Minute)}.event())
 	}
 	r.run(noon.Add(20 * time.Minute))
 	if got := strings.Join(r.messages(), "\n"); strings.Count(got, ", over") != 30 || !strings.Contains(got, "and 970 more") {
-		t.Errorf("got\n%s", got)
+		t.Errorf("people received\n%s\nwant 30 ends, and 970 more", got)
 	}
 }
 
@@ -389,13 +392,13 @@ func TestFiltersByThingGroup(t *testing.T) {
 	}
 	r.run(noon.Add(time.Minute))
 	if got := strings.Join(sorted(r.messages()), "\n"); got != "HIGH finding, new: meter-3 violates ports\nHIGH finding, new: pump-7 violates ports" {
-		t.Errorf("got\n%s", got)
+		t.Errorf("people received\n%s\nwant messages about meter-3 and pump-7", got)
 	}
 	if r.count(contract.MetricFiltered) != 1 || r.count(contract.MetricUnevaluated) != 1 {
-		t.Errorf("%d filtered, %d unevaluated", r.count(contract.MetricFiltered), r.count(contract.MetricUnevaluated))
+		t.Errorf("%d filtered, %d unevaluated; want one each", r.count(contract.MetricFiltered), r.count(contract.MetricUnevaluated))
 	}
 	if !strings.Contains(r.published[0].body+r.published[1].body+r.published[2].body, "pump-7, in the thing groups hall, pumps") {
-		t.Error("no message names the groups")
+		t.Error("no message names the thing groups of pump-7")
 	}
 }
 
@@ -405,23 +408,23 @@ func TestUnreadableEventIsADeadLetter(t *testing.T) {
 	r.send(finding{name: "pump-7", severity: "HIGH", at: noon}.event())
 	r.run(noon.Add(time.Minute))
 	if len(r.deadLetters) != 1 || !strings.HasPrefix(r.deadLetters[0], "{} event") || len(r.messages()) != 1 || r.count(contract.MetricRefused) != 1 {
-		t.Errorf("dead letters %q, messages %q", r.deadLetters, r.messages())
+		t.Errorf("dead letters %q, messages %q; want one each", r.deadLetters, r.messages())
 	}
 	for _, event := range []string{"[]", "{}", `{"defenderhub":"more"}`, "x"} {
 		if _, err := r.h.Handle(context.Background(), []byte(event)); err == nil {
-			t.Errorf("%s: no error", event)
+			t.Errorf("event %s: no error", event)
 		}
 	}
 }
 
-// A finding that nobody wants leaves nothing in the table.
-func TestUnwantedFindingsWriteNothing(t *testing.T) {
+// A finding that no filter matches is not written to the table.
+func TestFilteredFindingsWriteNothing(t *testing.T) {
 	r := newRig(t, notification.Config{Filters: []notification.Filter{{Checks: []string{"LOGGING_DISABLED_CHECK"}}}})
 	for i, state := range []string{"", "archived", ""} {
 		r.send(finding{name: "pump-7", severity: "HIGH", state: state, at: noon.Add(time.Duration(i) * time.Second)}.event())
 	}
 	r.run(noon.Add(time.Minute))
 	if r.writes != 0 || len(r.messages()) != 0 || r.count(contract.MetricFiltered) != 3 {
-		t.Errorf("%d writes, %q", r.writes, r.messages())
+		t.Errorf("%d writes, people received %q, %d filtered; want none, none and 3", r.writes, r.messages(), r.count(contract.MetricFiltered))
 	}
 }

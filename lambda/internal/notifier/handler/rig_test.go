@@ -43,19 +43,19 @@ const (
 
 var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 
-// rig is a notifier with its queue, table, topics and registry, all in memory.
+// rig has a notifier with its queue, table, topics and registry in memory.
 type rig struct {
 	t     testing.TB
 	h     *handler.Handler
 	table *dynamodbtest.Service
-	// writes counts those that took effect.
+	// writes counts the writes that took effect.
 	writes int
 	now    time.Time
 	batch  int
-	// fault, if set, returns the error of a call: "Publish people", "PutItem" and so on; done
-	// reports that it took effect.
+	// fault, if set, returns the error of a call, such as "Publish people" or "PutItem". done
+	// reports whether the call took effect.
 	fault func(call string, done bool) error
-	// groups of things; a thing that is missing is not in the registry.
+	// groups has the thing groups of each thing.
 	groups map[string][]string
 
 	mu          sync.Mutex
@@ -101,7 +101,7 @@ func newRig(t testing.TB, c notification.Config) *rig {
 
 var errCrashed = errors.New("crashed")
 
-// call is before and after each call to a service.
+// call runs before and after each call of a service, and returns its error.
 func (r *rig) call(name string, done bool) error {
 	r.mu.Lock()
 	crashed, fault := r.crashed, r.fault
@@ -121,10 +121,10 @@ func (r *rig) call(name string, done bool) error {
 	return nil
 }
 
-// tables is the table with the faults of the rig.
+// tables adds the faults of the rig to its table.
 type tables struct{ *rig }
 
-func calling[I, O any](r tables, ctx context.Context, name string, in I, call func(context.Context, I, ...func(*dynamodb.Options)) (O, error)) (out O, err error) {
+func callTable[I, O any](r tables, ctx context.Context, name string, in I, call func(context.Context, I, ...func(*dynamodb.Options)) (O, error)) (out O, err error) {
 	if err := r.call(name, false); err != nil {
 		return out, err
 	}
@@ -140,23 +140,23 @@ func calling[I, O any](r tables, ctx context.Context, name string, in I, call fu
 }
 
 func (r tables) GetItem(ctx context.Context, in *dynamodb.GetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
-	return calling(r, ctx, "GetItem", in, r.table.GetItem)
+	return callTable(r, ctx, "GetItem", in, r.table.GetItem)
 }
 
 func (r tables) PutItem(ctx context.Context, in *dynamodb.PutItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
-	return calling(r, ctx, "PutItem", in, r.table.PutItem)
+	return callTable(r, ctx, "PutItem", in, r.table.PutItem)
 }
 
 func (r tables) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
-	return calling(r, ctx, "UpdateItem", in, r.table.UpdateItem)
+	return callTable(r, ctx, "UpdateItem", in, r.table.UpdateItem)
 }
 
 func (r tables) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
-	return calling(r, ctx, "DeleteItem", in, r.table.DeleteItem)
+	return callTable(r, ctx, "DeleteItem", in, r.table.DeleteItem)
 }
 
 func (r tables) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
-	return calling(r, ctx, "Query", in, r.table.Query)
+	return callTable(r, ctx, "Query", in, r.table.Query)
 }
 
 type metrics struct{ *rig }
@@ -235,7 +235,7 @@ func (r *rig) send(body string) {
 // visibility is the queue's visibility timeout.
 const visibility = 6*time.Minute + time.Second
 
-// run handles everything that is visible until a time, and steps the clock.
+// run handles the messages that become visible until a time, and moves the clock to that time.
 func (r *rig) run(until time.Time) {
 	r.t.Helper()
 	for range 100_000 {
@@ -282,12 +282,13 @@ func (r *rig) run(until time.Time) {
 		}
 		r.mu.Unlock()
 	}
-	r.t.Fatal("the queue never ends")
+	r.t.Fatal("the queue is not empty after 100,000 batches")
 }
 
-// messages returns what people received.
+// messages returns the subjects of the messages that people received.
 func (r *rig) messages() []string { return r.on(people) }
 
+// on returns the subjects of the messages on a topic.
 func (r *rig) on(topic string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -311,7 +312,7 @@ func (r *rig) digests() []string {
 	return all
 }
 
-// count returns a metric.
+// count returns the sum of a metric.
 func (r *rig) count(metric string) int {
 	n := 0
 	for line := range strings.Lines(r.metrics.String()) {
@@ -326,7 +327,7 @@ func (r *rig) count(metric string) int {
 	return n
 }
 
-// finding is an event's finding.
+// finding has the fields of a finding in an event.
 type finding struct {
 	name     string // of the device
 	severity string
@@ -385,10 +386,10 @@ func incident(rule, entity, key, severity, state string, at time.Time) string {
 
 func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
 
-// timeline sends events and returns what people received, each line with its time.
+// timeline sends events and returns the messages that people received, one per line with its time.
 //
 //	0s   pump-7 HIGH             the finding of pump-7 is open, with this severity
-//	5m   pump-7 HIGH archived    it ended
+//	5m   pump-7 HIGH archived    the finding is archived
 //	10m  chain incident pump-7 CRITICAL
 func timeline(t *testing.T, r *rig, text string) string {
 	t.Helper()
@@ -431,6 +432,7 @@ func timeline(t *testing.T, r *rig, text string) string {
 	return strings.Join(lines, "\n")
 }
 
+// brief formats a duration without zero minutes and seconds.
 func brief(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -442,6 +444,7 @@ func brief(d time.Duration) string {
 	return s
 }
 
+// request requests a list now, and logs the error.
 func (r *rig) request(kind string) {
 	r.t.Helper()
 	r.crashed = false

@@ -11,7 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/notification"
 )
 
-// chain is a rule about one device, and storm a campaign.
+// rules has a rule about one device, chain, and a campaign, storm.
 var rules = []correlation.Rule{
 	{Name: "chain", Severity: correlation.Label(defender.Critical), Stages: []correlation.Stage{
 		{Name: "a port", Match: []correlation.Matcher{{Behaviors: []string{"ports"}}}}, {Name: "traffic", Match: []correlation.Matcher{{Behaviors: []string{"bytes"}}}},
@@ -19,7 +19,8 @@ var rules = []correlation.Rule{
 	{Name: "storm", Devices: 3, Stages: []correlation.Stage{{Name: "an alarm", Match: []correlation.Matcher{{Sources: []string{"behavior"}}}}}},
 }
 
-// An incident of another account covers that account's device, and only our own import does.
+// An incident about a device of another account covers only that device. An incident that another
+// account imported covers no device.
 func TestIncidentOfAnotherAccount(t *testing.T) {
 	const theirs = "210987654321"
 	r := newRig(t, notification.Config{Rules: rules, HoldSeconds: 60})
@@ -34,14 +35,14 @@ func TestIncidentOfAnotherAccount(t *testing.T) {
 	r.run(noon.Add(5 * time.Minute))
 	got := strings.Join(sorted(r.messages()), "\n")
 	if strings.Count(got, "finding, new: pump-7") != 1 || strings.Count(got, "finding, new: pump-8") != 1 || strings.Count(got, "incident, new") != 2 {
-		t.Errorf("got\n%s", got)
+		t.Errorf("people received\n%s\nwant one message about each device and each incident", got)
 	}
 	for _, p := range r.published {
 		if strings.Contains(p.subject, "finding, new") && !strings.Contains(p.body, "account "+account) && p.topic == people {
-			t.Errorf("a part has a message:\n%s", p.body)
+			t.Errorf("a part of the other account has a message:\n%s", p.body)
 		}
 		if strings.Contains(p.subject, "incident, new: chain pump-7") && p.topic == people && (!strings.Contains(p.body, "account "+theirs+", eu-west-1") || strings.Contains(p.body, "#/thing/")) {
-			t.Errorf("got\n%s", p.body)
+			t.Errorf("the message of the incident does not name the other account, or links to a thing:\n%s", p.body)
 		}
 	}
 }
@@ -74,7 +75,7 @@ func TestTimelines(t *testing.T) {
 			0s HIGH finding, new: pump-7 violates ports
 			1m HIGH finding, over: pump-7 violates ports
 			2m HIGH finding, new: pump-7 violates ports`},
-		{"an analyst ends it", notification.Config{}, `
+		{"an analyst suppresses or resolves it", notification.Config{}, `
 			0s  pump-7 HIGH
 			1m  pump-7 HIGH suppressed
 			2m  pump-7 HIGH suppressed
@@ -133,7 +134,7 @@ func TestTimelines(t *testing.T) {
 			10m HIGH incident, over: chain pump-7
 			12m CRITICAL finding, worse (was MEDIUM): pump-7 violates ports
 			15m CRITICAL finding, over: pump-7 violates ports`},
-		{"a part that only its incident reported ends in silence", withRules, `
+		{"a part that only its incident reported ends without a message", withRules, `
 			0s  chain incident pump-7 HIGH
 			1m  pump-7 ports MEDIUM
 			10m chain incident pump-7 HIGH archived
@@ -192,7 +193,7 @@ func TestTimelines(t *testing.T) {
 			2m CRITICAL finding, over: pump-8 violates ports
 			3m HIGH finding, new: pump-9 violates ports
 			1h Reminder: 1 finding of severity CRITICAL still open`},
-		{"an incident is reminded of, its parts are not", notification.Config{Rules: rules, HoldSeconds: 60, Remind: correlation.Label(defender.Critical)}, `
+		{"a reminder has the incident, not its parts", notification.Config{Rules: rules, HoldSeconds: 60, Remind: correlation.Label(defender.Critical)}, `
 			0s  chain incident pump-7 CRITICAL
 			1s  pump-7 ports CRITICAL
 			1h  remind`, `
@@ -207,10 +208,10 @@ func TestTimelines(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 			if r.count(contract.MetricFailed) > 0 || len(r.queue) > 0 {
-				t.Errorf("%d failures, %d messages wait", r.count(contract.MetricFailed), len(r.queue))
+				t.Errorf("%d failures, %d messages in the queue; want none", r.count(contract.MetricFailed), len(r.queue))
 			}
 			if people, chat := r.on(people), r.on(chat); strings.Join(people, "\n") != strings.Join(chat, "\n") {
-				t.Errorf("chat received\n%s", strings.Join(chat, "\n"))
+				t.Errorf("chat received other messages than people:\n%s", strings.Join(chat, "\n"))
 			}
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
@@ -21,7 +22,7 @@ var update = flag.Bool("update", false, "rewrite the golden texts")
 
 var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 
-// alarm is a behavior's alarm, as the forwarder imports it.
+// alarm returns the event of a behavior's finding, as the forwarder imports it.
 func alarm() findingevent.Event {
 	return findingevent.Event{
 		HubAccount: "123456789012", HubRegion: "eu-central-1", Account: "123456789012", Region: "eu-central-1",
@@ -34,6 +35,7 @@ func alarm() findingevent.Event {
 	}
 }
 
+// notice returns a notice about an event, with a device in two thing groups.
 func notice(change message.Change, e findingevent.Event) message.Notice {
 	device := message.DeviceOf(e)
 	device.Groups = []string{"hall-3", "meters"}
@@ -46,8 +48,8 @@ func TestGoldenTexts(t *testing.T) {
 	incident := alarm()
 	incident.ID, incident.Severity = "defenderhub/correlation/eu-central-1/compromise-chain/meter-2", defender.Critical
 	incident.Title = "Compromise chain on meter-2: refused, then a new port, then traffic."
-	of := notice(message.New, incident)
-	of.Incident, of.Parts = true, "3"
+	composite := notice(message.New, incident)
+	composite.Incident, composite.Parts = true, "3"
 	incident.RecordState, incident.Order.Updated = asff.Archived, noon.Add(2*time.Hour)
 	ended := notice(message.Over, incident)
 	ended.Incident, ended.Parts = true, "0"
@@ -56,17 +58,17 @@ func TestGoldenTexts(t *testing.T) {
 	hostile.Description = "line\nWhat to do      call +1 555 and visit evil.com\r\n\x1b[31mred\xff"
 	hostile.Resources = []findingevent.Resource{{Type: "Other", ID: "pump<@U123>|x"}}
 	hostile.Remediation = asff.Recommendation{Text: "Visit http://evil.example.com", URL: "https://evil.example.com"}
-	lines := []message.Line{notice(message.New, alarm()).Line(), notice(message.Over, over).Line(), of.Line(), notice(message.New, hostile).Line()}
+	lines := []message.Line{notice(message.New, alarm()).Line(), notice(message.Over, over).Line(), composite.Line(), notice(message.New, hostile).Line()}
 	for name, m := range map[string]message.Message{
 		"new": notice(message.New, alarm()).Write(), "worse": notice(message.Worse, alarm()).Write(), "over": notice(message.Over, over).Write(),
-		"incident": of.Write(), "incident-over": ended.Write(), "hostile": notice(message.New, hostile).Write(),
+		"incident": composite.Write(), "incident-over": ended.Write(), "hostile": notice(message.New, hostile).Write(),
 		"more":     message.List{Kind: message.More, At: noon, Lines: append(lines, make([]message.Line, 60)...), PerMinute: 20}.Write(),
 		"digest":   message.List{Kind: message.Digest, At: noon, Lines: lines[:1], Severity: defender.High}.Write(),
 		"reminder": message.List{Kind: message.Reminder, At: noon, Lines: lines[2:3], Severity: defender.Critical}.Write(),
 	} {
 		var chat map[string]any
 		if err := json.Unmarshal([]byte(m.Chat), &chat); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: the chat message is not JSON: %v", name, err)
 		}
 		indented, err := json.MarshalIndent(chat, "", "  ")
 		if err != nil {
@@ -81,12 +83,12 @@ func TestGoldenTexts(t *testing.T) {
 		}
 		want, err := os.ReadFile(path)
 		if err != nil || got != string(want) {
-			t.Errorf("%s: %v, got\n%s", name, err, got)
+			t.Errorf("%s: error %v, got\n%s\nwant\n%s", name, err, got, want)
 		}
 	}
 }
 
-// Whatever a finding says, nothing in a message formats, links or mentions, except our own text.
+// The text of a finding formats nothing in a message, and adds no link and no mention.
 func FuzzHostileText(f *testing.F) {
 	for _, s := range []string{
 		"*b* _i_ ~s~ `c` > q", "<https://evil.com|x> <@U1> <!here> <#C1>", "[a](http://b.cd) ![x](y.zz)", "evil.com", "a.b.cd.ef", "mailto:a@b.cd", "tel:1",
@@ -106,13 +108,14 @@ func FuzzHostileText(f *testing.F) {
 	})
 }
 
+// harmless requires that a message keeps the limits of Amazon SNS, and has no markup of a finding.
 func harmless(t *testing.T, m message.Message) {
 	t.Helper()
 	if len(m.Subject) > 100 || m.Subject == "" || strings.IndexFunc(m.Subject, func(r rune) bool { return r < ' ' || r > '~' }) >= 0 {
-		t.Errorf("subject %q", m.Subject)
+		t.Errorf("subject %q, want 1 to 100 printable ASCII characters", m.Subject)
 	}
 	if len(m.Body) > 256*1024 || len(m.Chat) > 256*1024 {
-		t.Errorf("%d and %d bytes", len(m.Body), len(m.Chat))
+		t.Errorf("%d and %d bytes, want at most 256 KiB", len(m.Body), len(m.Chat))
 	}
 	for name, value := range m.Attributes {
 		if value == "" {
@@ -122,7 +125,7 @@ func harmless(t *testing.T, m message.Message) {
 	printable(t, m.Body)
 	links(t, strings.Fields(m.Body))
 	if strings.Count(m.Body, "\nWhat to do") > 1 || strings.Count(m.Body, "\nSecurity Hub ") > 1 {
-		t.Errorf("data begins a line:\n%s", m.Body)
+		t.Errorf("the text of a finding begins a line:\n%s", m.Body)
 	}
 	var c struct {
 		Content struct {
@@ -141,14 +144,14 @@ func harmless(t *testing.T, m message.Message) {
 	for _, text := range append([]string{c.Content.Title, c.Metadata.Summary}, c.Metadata.RelatedResources...) {
 		printable(t, text)
 		if strings.ContainsAny(text, "*~`<>&[]|@#\\") || strings.Contains(text, "://") {
-			t.Errorf("title %q", text)
+			t.Errorf("title or resource %q has markup", text)
 		}
 		links(t, strings.Fields(text))
 	}
 	if strings.IndexFunc(c.Metadata.ThreadID, func(r rune) bool {
 		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_./", r)
 	}) >= 0 || len(c.Metadata.ThreadID) > 128 {
-		t.Errorf("thread %q", c.Metadata.ThreadID)
+		t.Errorf("invalid thread ID %q", c.Metadata.ThreadID)
 	}
 	for _, text := range append(c.Content.NextSteps, strings.Split(c.Content.Description, "\n")...) {
 		printable(t, text)
@@ -156,7 +159,7 @@ func harmless(t *testing.T, m message.Message) {
 		for i, part := range strings.Split(text, "`") {
 			if i%2 == 1 {
 				if strings.ContainsAny(part, "<>&") || part == "" {
-					t.Errorf("span %q", part)
+					t.Errorf("code span %q is empty or has markup", part)
 				}
 				links(t, strings.Fields(part))
 				continue
@@ -164,19 +167,19 @@ func harmless(t *testing.T, m message.Message) {
 			outside += part
 		}
 		if strings.Count(text, "`")%2 != 0 {
-			t.Errorf("open span in %q", text)
+			t.Errorf("a code span without an end in %q", text)
 		}
 		if strings.ContainsAny(outside, "<>[]@") {
-			t.Errorf("outside of spans %q", outside)
+			t.Errorf("markup outside of code spans: %q", outside)
 		}
 	}
 }
 
-// printable allows line breaks of our own only.
+// printable requires valid UTF-8 of printable characters and line breaks.
 func printable(t *testing.T, s string) {
 	t.Helper()
-	if i := strings.IndexFunc(s, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 || !strings.Contains(s, "") {
-		t.Errorf("character %d of %q", i, s)
+	if i := strings.IndexFunc(s, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 || !utf8.ValidString(s) {
+		t.Errorf("%q has an invalid character, at %d", s, i)
 	}
 }
 
@@ -185,12 +188,12 @@ var (
 	ownLink = regexp.MustCompile(`^https://([a-z0-9-]+\.console\.aws\.amazon\.com/[!-~]+|github\.com/defenderhub/[!-~]+|docs\.aws\.amazon\.com/[!-~]+)$`)
 )
 
-// links allows our own links only.
+// links requires that a text has no links but our own.
 func links(t *testing.T, words []string) {
 	t.Helper()
 	for _, w := range words {
 		if link.MatchString(w) && !ownLink.MatchString(w) {
-			t.Errorf("link %q", w)
+			t.Errorf("foreign link %q", w)
 		}
 	}
 }

@@ -23,6 +23,6 @@ func TestListHasTheLineOfTheNewestEvent(t *testing.T) {
 	}
 	lines, err := table.Lines(context.Background(), "digest")
 	if err != nil || len(lines) != 1 || !lines[0].Since.Equal(begin.Add(3*time.Minute)) {
-		t.Errorf("%+v, %v", lines, err)
+		t.Errorf("lines %+v, error %v; want the line of minute 3", lines, err)
 	}
 }
