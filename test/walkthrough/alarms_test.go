@@ -42,7 +42,7 @@ func TestFailingEvaluatorRaisesAlarm(t *testing.T) {
 	wantAlarm(ctx, t, s, "DetectFailuresAlarm", "OK")
 
 	evaluator := s.deployed(t, "AWS::Lambda::Function", "DetectEvaluator")
-	giveBack := deleteTable(ctx, t, s, s.deployed(t, "AWS::DynamoDB::Table", "DetectState"))
+	restore := deleteTable(ctx, t, s, s.deployed(t, "AWS::DynamoDB::Table", "DetectState"))
 	if err := meter.publish("data/meter-2", large); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestFailingEvaluatorRaisesAlarm(t *testing.T) {
 		failed, began := logged(t, s, evaluator, `"Failed":`), s.cloud.Clock.Now()
 		for end := time.Now().Add(patience); logged(t, s, evaluator, `"Failed":`) == failed; {
 			if time.Now().After(end) {
-				t.Fatal("the evaluator has not failed")
+				t.Fatalf("the evaluator did not log a failure within %s", patience)
 			}
 			s.cloud.Clock.Step(time.Second) // ends the batching window
 			time.Sleep(100 * time.Millisecond)
@@ -61,7 +61,7 @@ func TestFailingEvaluatorRaisesAlarm(t *testing.T) {
 	wantAlarm(ctx, t, s, "DetectErrorsAlarm", "ALARM") // for the closer
 	wantAlarm(ctx, t, s, "DetectOversizedStatesAlarm", "OK")
 
-	giveBack()
+	restore()
 	for range 6 {
 		if err := s.pass(ctx, 5*time.Minute); err != nil {
 			t.Fatal(err)
@@ -75,8 +75,8 @@ func TestFailingEvaluatorRaisesAlarm(t *testing.T) {
 	}
 }
 
-// retrySoon makes failed messages visible again after one second of real time instead of six
-// minutes, as often as needed. A message already hidden when this changes keeps its old timeout.
+// retrySoon makes the queue retry failed messages after one second of real time instead of six
+// minutes, without a limit. A message that is already hidden keeps its old timeout.
 func retrySoon(ctx context.Context, t *testing.T, s *story, queue string) {
 	t.Helper()
 	url := s.cloud.Endpoint + "/" + s.cloud.Account + "/" + queue
@@ -92,7 +92,7 @@ func retrySoon(ctx context.Context, t *testing.T, s *story, queue string) {
 	}
 }
 
-// deployed returns the name of the resource whose logical ID has this prefix.
+// deployed returns the physical ID of a resource. It contains the logical ID of the construct.
 func (s *story) deployed(t *testing.T, resourceType, id string) string {
 	t.Helper()
 	for _, d := range s.cloud.Resources.Deployed(resourceType) {
@@ -100,12 +100,12 @@ func (s *story) deployed(t *testing.T, resourceType, id string) string {
 			return d.PhysicalID
 		}
 	}
-	t.Fatalf("no %s of %s is deployed", resourceType, id)
+	t.Fatalf("no %s with %s in its name is deployed", resourceType, id)
 	return ""
 }
 
 // deleteTable deletes a table and returns a function that creates it again.
-func deleteTable(ctx context.Context, t *testing.T, s *story, name string) (giveBack func()) {
+func deleteTable(ctx context.Context, t *testing.T, s *story, name string) (restore func()) {
 	t.Helper()
 	db := dynamodb.NewFromConfig(s.cloud.Config())
 	described, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &name})
@@ -129,7 +129,7 @@ func deleteTable(ctx context.Context, t *testing.T, s *story, name string) (give
 	}
 }
 
-// logged counts a function's log lines with a text.
+// logged counts a text in a function's log.
 func logged(t *testing.T, s *story, function, message string) int {
 	t.Helper()
 	text, err := os.ReadFile(s.cloud.Functions.LogFile(function))
@@ -159,5 +159,5 @@ func wantAlarm(ctx context.Context, t *testing.T, s *story, id, want string) {
 			return
 		}
 	}
-	t.Errorf("no alarm %s among %d", id, len(answer.Alarms))
+	t.Errorf("none of %d alarms has %s in its name", len(answer.Alarms), id)
 }

@@ -33,8 +33,8 @@ import (
 //go:embed devicesdk/package.json devicesdk/package-lock.json devicesdk/peer.js
 var peer embed.FS
 
-// sdkDevice is what one device does that speaks through AWS's own device SDK, as a peer that
-// nobody here wrote: it connects, publishes, and disconnects.
+// sdkDevice configures a device that uses AWS's own device SDK, a client that is independent of this
+// repository. It connects, publishes, and disconnects.
 type sdkDevice struct {
 	Version     int    `json:"version"` // of MQTT: 3 or 5
 	Host        string `json:"host"`
@@ -50,7 +50,7 @@ type sdkDevice struct {
 	Subscribe string `json:"subscribe"`
 }
 
-// sdkResult is what the device saw.
+// sdkResult is the device's report.
 type sdkResult struct {
 	Connected bool
 	// ReasonCode is from the PUBACK or, if the device could not connect, from the CONNACK;
@@ -61,7 +61,7 @@ type sdkResult struct {
 	Error      string
 }
 
-// start starts the device; the function waits for its end.
+// start starts the device, and returns a function that waits for its end.
 func (d sdkDevice) start(ctx context.Context) (func() (sdkResult, error), error) {
 	installed, err := installSDK(ctx)
 	if err != nil {
@@ -87,8 +87,8 @@ func (d sdkDevice) start(ctx context.Context) (func() (sdkResult, error), error)
 	}, nil
 }
 
-// installSDK returns a folder with the device's program and its node_modules, from the
-// user's cache when it is there.
+// installSDK returns a directory with the device's program and its node_modules, from the user's
+// cache if possible.
 func installSDK(ctx context.Context) (string, error) {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
@@ -114,32 +114,33 @@ func installSDK(ctx context.Context) (string, error) {
 	if _, err := os.Stat(installed); err == nil {
 		return installed, nil
 	}
-	// Two tests may install at once: each does it beside, the first to rename wins.
+	// Two tests may install at the same time. Each installs to its own directory, and the first one
+	// to rename it succeeds.
 	if err := os.MkdirAll(filepath.Dir(installed), 0o755); err != nil {
 		return "", err
 	}
-	beside, err := os.MkdirTemp(filepath.Dir(installed), "devicesdk-new-")
+	temporary, err := os.MkdirTemp(filepath.Dir(installed), "devicesdk-new-")
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(beside)
-	if err := os.CopyFS(beside, program); err != nil {
+	defer os.RemoveAll(temporary)
+	if err := os.CopyFS(temporary, program); err != nil {
 		return "", err
 	}
 	command := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	command.Dir = beside
+	command.Dir = temporary
 	if out, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("npm ci of AWS's device SDK: %w\n%s", err, out)
 	}
-	if err := os.Rename(beside, installed); err != nil {
-		if _, there := os.Stat(installed); there != nil {
+	if err := os.Rename(temporary, installed); err != nil {
+		if _, missing := os.Stat(installed); missing != nil {
 			return "", err
 		}
 	}
 	return installed, nil
 }
 
-// AWS's own device SDK takes the broker for AWS IoT Core.
+// AWS's own device SDK can use the broker like AWS IoT Core.
 func TestAWSDeviceSDK(t *testing.T) {
 	for _, version := range []int{3, 5} {
 		t.Run(fmt.Sprintf("MQTT %d", version), func(t *testing.T) { checkSDK(t, version) })
@@ -147,7 +148,7 @@ func TestAWSDeviceSDK(t *testing.T) {
 }
 
 func checkSDK(t *testing.T, version int) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // installs the SDK where it is not yet
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // the SDK may have to be installed first
 	defer cancel()
 	registry, err := iotcore.New(iotcore.Config{})
 	if err != nil {
@@ -170,7 +171,7 @@ func checkSDK(t *testing.T, version int) {
 			t.Fatal(err)
 		}
 	}
-	// next waits for a message on a topic, and reads it where it is an event.
+	// next waits for a message on a topic, and decodes it if it is an event.
 	next := func(topic string) (m mqtt.Message, event map[string]any) {
 		t.Helper()
 		for {
@@ -216,24 +217,24 @@ func checkSDK(t *testing.T, version int) {
 	_, began := next("$aws/events/presence/connected/pump")
 	next("$aws/events/subscriptions/subscribed/pump")
 	if m, _ := next("pump/up"); string(m.Payload) != "from the device" || m.Principal != *keys.CertificateId || m.ThingName != "pump" {
-		t.Errorf("got %+v", m)
+		t.Errorf("got %+v, want the device's payload, certificate and thing", m)
 	}
 	check(iotdataplane.NewFromConfig(config).Publish(ctx, &iotdataplane.PublishInput{Topic: aws.String("pump/down"), Payload: []byte("from the cloud"), Qos: 1}))
 	_, ended := next("$aws/events/presence/disconnected/pump")
 	if ended["disconnectReason"] != string(mqtt.ClientInitiatedDisconnect) || ended["clientInitiatedDisconnect"] != true ||
 		began["sessionIdentifier"] != ended["sessionIdentifier"] || began["thingName"] != "pump" {
-		t.Errorf("began %v, ended %v", began, ended)
+		t.Errorf("connected event %v, disconnected event %v, want one session that the client ended", began, ended)
 	}
 	if r := result(); !r.Connected || r.ReasonCode != 0 || r.Received != "from the cloud" || version == 5 && (r.MaximumQoS == nil || *r.MaximumQoS != 1) {
-		t.Errorf("the device saw %+v", r)
+		t.Errorf("the device reports %+v, want a connection and the cloud's message", r)
 	}
 
 	check(things.UpdateCertificate(ctx, &iot.UpdateCertificateInput{CertificateId: keys.CertificateId, NewStatus: iottypes.CertificateStatusRevoked}))
 	refused := start()
 	if _, e := next("$aws/events/presence/connect_failed/pump"); e["principalIdentifier"] != *keys.CertificateId {
-		t.Errorf("event %v", e)
+		t.Errorf("event %v, want the principal %s", e, *keys.CertificateId)
 	}
 	if r := refused(); r.Connected || version == 5 && r.ReasonCode != 0x87 {
-		t.Errorf("the refused device saw %+v", r)
+		t.Errorf("the refused device reports %+v, want no connection", r)
 	}
 }

@@ -2,8 +2,6 @@ package walkthrough
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -28,12 +26,7 @@ import (
 // queue, each encrypted with its own key. No other prop names the keys: only the constructs allow
 // AWS services to use them.
 func TestMessagesPassEncryptedTopicsAndQueues(t *testing.T) {
-	path := filepath.Join("..", "..", "node_modules", "node", "bin")
-	if absolute, err := filepath.Abs(path); err != nil {
-		t.Fatal(err)
-	} else {
-		t.Setenv("PATH", absolute+string(os.PathListSeparator)+os.Getenv("PATH"))
-	}
+	usePinnedNode(t)
 	ctx, s := begin(t)
 	if _, err := s.cloud.Deploy(ctx, t.TempDir(), nil, "--app", encryptedStack(t)); err != nil {
 		t.Fatal(err)
@@ -66,7 +59,7 @@ func TestMessagesPassEncryptedTopicsAndQueues(t *testing.T) {
 		t.Fatal(err)
 	}
 	if body := s.arrival(ctx, t, "Events"); !strings.Contains(body, "fleet/pump-7/security") {
-		t.Errorf("the rule's queue holds %s", body)
+		t.Errorf("the rule's queue has %s, want the event", body)
 	}
 
 	// An alarm goes through its topic.
@@ -78,7 +71,7 @@ func TestMessagesPassEncryptedTopicsAndQueues(t *testing.T) {
 		s.cloud.Clock.Step(10 * time.Minute)
 	}
 	if body := s.arrival(ctx, t, "Calls"); !strings.Contains(body, "NewStateValue") {
-		t.Errorf("the alarms' queue holds %s", body)
+		t.Errorf("the queue of the alarms' topic has %s, want an alarm", body)
 	}
 	if err := s.cloud.Denied(); err != nil {
 		t.Error(err)

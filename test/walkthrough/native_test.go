@@ -35,6 +35,16 @@ func begin(t *testing.T) (context.Context, *story) {
 	return ctx, s
 }
 
+// usePinnedNode puts the Node.js of package.json first on PATH.
+func usePinnedNode(t *testing.T) {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("..", "..", "node_modules", "node", "bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", path+string(os.PathListSeparator)+os.Getenv("PATH"))
+}
+
 // TestNativeIntegration deploys the native engine with the demo profile. Audit findings use
 // Device Defender's own integration and Detect findings use the forwarder. It checks that each
 // finding arrives once, by its own path.
@@ -68,17 +78,17 @@ func TestNativeIntegration(t *testing.T) {
 		t.Fatal(err)
 	}
 	cleared := strings.NewReplacer("in-alarm", "alarm-cleared", "1573786800000", "1573787100000").Replace(string(recorded))
-	for _, told := range []struct {
+	for _, step := range []struct {
 		alert string
 		want  types.RecordState
 	}{{string(recorded), types.RecordStateActive}, {cleared, types.RecordStateArchived}} {
 		// Publish to the deployed topic, as Detect does.
 		if _, err := sns.NewFromConfig(s.cloud.Config()).Publish(ctx, &sns.PublishInput{
-			TopicArn: aws.String(s.outputs["AlertTopicArn"]), Message: aws.String(told.alert),
+			TopicArn: aws.String(s.outputs["AlertTopicArn"]), Message: aws.String(step.alert),
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.expect(ctx, types.SeverityLabelMedium, told.want, violation); err != nil {
+		if err := s.expect(ctx, types.SeverityLabelMedium, step.want, violation); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,7 +107,7 @@ func TestNativeIntegration(t *testing.T) {
 			alerts++
 		}
 		if *f.ProductArn != want {
-			t.Errorf("finding %s comes from %s, want %s alone", *f.Id, *f.ProductArn, want)
+			t.Errorf("finding %s is of the product %s, want %s", *f.Id, *f.ProductArn, want)
 		}
 	}
 	if alerts != 1 {

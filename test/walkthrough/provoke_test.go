@@ -54,7 +54,7 @@ func (p *provocation) says(ctx context.Context, t *testing.T, text string) {
 				t.Fatalf("%v ended before %q, error %v:\n%s", p.command.Args, text, err, &p.out)
 			}
 		case <-ctx.Done():
-			t.Fatalf("%v does not say %q:\n%s", p.command.Args, text, &p.out)
+			t.Fatalf("%v did not print %q:\n%s", p.command.Args, text, &p.out)
 		}
 	}
 }
@@ -68,13 +68,13 @@ func (p *provocation) succeeds(ctx context.Context, t *testing.T) string {
 			t.Fatalf("%v: %v\n%s", p.command.Args, err, &p.out)
 		}
 	case <-ctx.Done():
-		t.Fatalf("%v does not end:\n%s", p.command.Args, &p.out)
+		t.Fatalf("%v did not end:\n%s", p.command.Args, &p.out)
 	}
 	return p.out.String()
 }
 
-// provoke runs the experiments of the command with devices, whose findings appear and are
-// archived as the cloud's time passes.
+// provoke runs the command's experiments with devices. It passes the cloud's time until their
+// findings have appeared and are archived.
 func provoke(ctx context.Context, t *testing.T, s *story) {
 	t.Helper()
 	program, ca := filepath.Join(t.TempDir(), "defenderhub"), filepath.Join(t.TempDir(), "ca.pem")
@@ -119,10 +119,10 @@ func provoke(ctx context.Context, t *testing.T, s *story) {
 	}
 	left, err := s.iot.ListThings(ctx, &iot.ListThingsInput{})
 	if err != nil || len(left.Things) > 0 {
-		t.Errorf("things are left: %v, error %v", left.Things, err)
+		t.Errorf("the experiments left the things %v, error %v", left.Things, err)
 	}
 
-	// What doctor says about a deployment that works.
+	// doctor finds nothing to fix in a deployment that works.
 	doctor := exec.CommandContext(ctx, program, "doctor", "--stack", "DefenderHub")
 	doctor.Env = s.cloud.Env()
 	out, err := doctor.CombinedOutput()

@@ -11,10 +11,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 )
 
-// TestStreamAndRemoval sends telemetry through Kinesis, with reports on the user's own topic: first
-// that of `defenderhub provoke`. Then it removes a behavior, changes the transport, and removes the
-// engine. The forwarder stays and archives the findings that are no longer judged, and a week later
-// a quiet one.
+// TestStreamAndRemoval sends telemetry through Kinesis, with reports on the user's own topic. It
+// begins with the experiments of `defenderhub provoke`. Then it removes a behavior, changes the
+// transport, and removes the engine. The forwarder stays: it archives the findings that are no
+// longer judged, and after a week a finding without new events.
 func TestStreamAndRemoval(t *testing.T) {
 	ctx, s := begin(t)
 	settings := map[string]string{
@@ -79,11 +79,11 @@ func TestStreamAndRemoval(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	quiet(ctx, t, s)
+	archivesQuietFinding(ctx, t, s)
 }
 
-// quiet lets a week pass after a refused connection, which no event clears.
-func quiet(ctx context.Context, t *testing.T, s *story) {
+// archivesQuietFinding lets a week pass after a refused connection, whose finding no event clears.
+func archivesQuietFinding(ctx context.Context, t *testing.T, s *story) {
 	t.Helper()
 	valve, err := s.newDevice(ctx, "valve-3")
 	if err != nil {

@@ -42,14 +42,14 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// find returns what pattern's group matches on the screen.
+// find returns the match of the pattern's group in the output.
 func (s *screen) find(t *testing.T, pattern string) string {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := regexp.MustCompile(pattern).FindStringSubmatch(s.text.String())
 	if m == nil {
-		t.Fatalf("nothing matches %s in\n%s", pattern, s.text.String())
+		t.Fatalf("no match of %s in\n%s", pattern, s.text.String())
 	}
 	return m[1]
 }
@@ -64,7 +64,7 @@ func TestServe(t *testing.T) {
 	select {
 	case <-s.done:
 	case err := <-served:
-		t.Fatalf("ended: %v", err)
+		t.Fatalf("Serve returned before it was interrupted: %v", err)
 	}
 	config := aws.Config{
 		HTTPClient: awsapi.HTTPClient,
@@ -101,7 +101,7 @@ func TestServe(t *testing.T) {
 				t.Fatal(err)
 			}
 			if r, err := wait(); err != nil || !r.Connected || r.ReasonCode != 0 {
-				t.Fatalf("the device saw %+v, error %v", r, err)
+				t.Fatalf("the device reports %+v, error %v, want a connection", r, err)
 			}
 			wantFinding(t, config, d.ClientID, "debug-port")
 		})
@@ -116,11 +116,11 @@ func TestServe(t *testing.T) {
 	})
 	cancel()
 	if err := <-served; err != nil {
-		t.Errorf("after an interruption: %v", err)
+		t.Errorf("Serve returns %v after an interruption, want nil", err)
 	}
 }
 
-// documentedEvent returns the event that docs/local.md tells its reader to publish.
+// documentedEvent returns the event that docs/local.md publishes.
 func documentedEvent(t *testing.T) (clientID, topic, payload string) {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "local.md"))

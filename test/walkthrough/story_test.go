@@ -24,6 +24,6 @@ func TestLinesOfStoryAndCloudDoNotMix(t *testing.T) {
 	})
 	both.Wait()
 	if n := strings.Count(out.String(), "a line of the "); n != 2*each {
-		t.Errorf("%d of %d lines were printed", n, 2*each)
+		t.Errorf("%d of %d lines were printed whole", n, 2*each)
 	}
 }

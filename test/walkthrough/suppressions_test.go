@@ -2,8 +2,6 @@ package walkthrough
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -21,13 +19,9 @@ import (
 
 // TestSuppressionsInsightsAndVerification deploys audits with suppressions as code, the insights, and
 // the function that copies verification states. It checks that a suppression is effective, is
-// deleted with its entry, and never replaces one that somebody made by hand.
+// deleted with its entry, and never replaces one that was created by hand.
 func TestSuppressionsInsightsAndVerification(t *testing.T) {
-	path, err := filepath.Abs(filepath.Join("..", "..", "node_modules", "node", "bin"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", path+string(os.PathListSeparator)+os.Getenv("PATH"))
+	usePinnedNode(t)
 	defer jsii.Close()
 	ctx, s := begin(t)
 	deploy := func(suppressions ...defenderhub.AuditSuppression) error {
@@ -62,25 +56,25 @@ func TestSuppressionsInsightsAndVerification(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := deploy(policy, gateway); err == nil || !strings.Contains(err.Error(), "somebody else made this suppression") {
-		t.Errorf("a conflict: error %v", err)
+		t.Errorf("a suppression in conflict with one that was created by hand: %v, want an error", err)
 	}
 	kept, err := s.iot.DescribeAuditSuppression(ctx, &iot.DescribeAuditSuppressionInput{CheckName: aws.String(gateway.Check.String()), ResourceIdentifier: byHand})
 	if err != nil || aws.ToString(kept.Description) != "ask Ann" {
-		t.Errorf("made by hand: %+v, error %v", kept, err)
+		t.Errorf("after the conflict the suppression created by hand is %+v, error %v, want it unchanged", kept, err)
 	}
 	if err := deploy(); err != nil {
 		t.Fatal(err)
 	}
 	left, err := s.iot.DescribeAuditSuppression(ctx, &iot.DescribeAuditSuppressionInput{CheckName: aws.String(gateway.Check.String()), ResourceIdentifier: byHand})
 	if err != nil || aws.ToString(left.Description) != "ask Ann" {
-		t.Errorf("made by hand: %+v, error %v", left, err)
+		t.Errorf("after the last deployment the suppression created by hand is %+v, error %v, want it unchanged", left, err)
 	}
 	var missing *iottypes.ResourceNotFoundException
 	ours, err := s.iot.DescribeAuditSuppression(ctx, &iot.DescribeAuditSuppressionInput{CheckName: aws.String(policy.Check.String()), ResourceIdentifier: &iottypes.ResourceIdentifier{
 		PolicyVersionIdentifier: &iottypes.PolicyVersionIdentifier{PolicyName: aws.String(policyName), PolicyVersionId: aws.String("1")},
 	}})
 	if !errors.As(err, &missing) {
-		t.Errorf("left %+v, error %v; want the one of the stack deleted", ours, err)
+		t.Errorf("the stack's suppression is %+v, error %v; want it deleted", ours, err)
 	}
 	if err := s.cloud.Denied(); err != nil {
 		t.Error(err)

@@ -16,8 +16,9 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 )
 
-// verify lets an analyst verify an alarm in Security Hub. The deployed rule, queue and function must
-// copy that to Device Defender. The local AWS has no violations, so the test itself answers for it.
+// verify sets the verification state of an alarm in Security Hub, as an analyst does. The deployed
+// rule, queue and function must copy it to Device Defender. The local AWS has no violations, so the
+// test itself answers their call.
 func verify(ctx context.Context, t *testing.T, s *story) {
 	t.Helper()
 	copied := make(chan string, 10)
@@ -68,6 +69,6 @@ func verify(ctx context.Context, t *testing.T, s *story) {
 		all = append(all, c)
 	}
 	if got := strings.Join(all, ", "); got != "POST d-1 FALSE_POSITIVE" {
-		t.Errorf("copied were %q, want the analyst's decision", got)
+		t.Errorf("copied %q, want POST d-1 FALSE_POSITIVE", got)
 	}
 }

@@ -54,14 +54,14 @@ func TestStory(t *testing.T) {
 	}
 	for _, device := range []string{"meter-2", "gateway-5"} {
 		if !bytes.Contains(page, []byte(device)) {
-			t.Errorf("the report does not name %s", device)
+			t.Errorf("the report does not have the device %s", device)
 		}
 	}
-	told := out.String()
-	replay(t, recording.String(), told)
-	_, table, found := strings.Cut(told, "SEVERITY")
+	printed := out.String()
+	replay(t, recording.String(), printed)
+	_, table, found := strings.Cut(printed, "SEVERITY")
 	if !found {
-		t.Fatalf("no table in\n%s", told)
+		t.Fatalf("no table in\n%s", printed)
 	}
 	for _, want := range []string{
 		`LOW +ACTIVE +123456789012 +LOGGING_DISABLED_CHECK`,
@@ -84,22 +84,22 @@ func TestStory(t *testing.T) {
 	}
 	for _, want := range []string{"dead-letter queue: device event is not JSON", "CRITICAL ACTIVE   IOT_POLICY_OVERLY_PERMISSIVE_CHECK",
 		"rule evaluated 20 times, actions 0, functions run 0", "HIGH     ACTIVE   Registered thing gateway-5"} {
-		if !strings.Contains(told, want) {
+		if !strings.Contains(printed, want) {
 			t.Errorf("the output lacks %q", want)
 		}
 	}
 	for want, n := range map[string]int{"CRITICAL incident, new": 3, "HIGH incident, new": 1, "CRITICAL incident, over": 3, "HIGH incident, over": 1} {
-		if got := strings.Count(told, "│ "+want+"\n"); got != n {
+		if got := strings.Count(printed, "│ "+want+"\n"); got != n {
 			t.Errorf("%d messages %q, want %d", got, want, n)
 		}
 	}
-	if strings.Contains(told, "\x1b") {
+	if strings.Contains(printed, "\x1b") {
 		t.Error("colors in an output that is not a terminal")
 	}
 }
 
-// replay judges the story's recording offline: the alarms must be those of its findings.
-func replay(t *testing.T, recording, told string) {
+// replay judges the story's recording offline. It must raise the alarms of the story's findings.
+func replay(t *testing.T, recording, printed string) {
 	t.Helper()
 	records, err := offline.Read(strings.NewReader(recording))
 	if err != nil {
@@ -116,7 +116,7 @@ func replay(t *testing.T, recording, told string) {
 		raised[tr.Device+" "+tr.Behavior.Name] = raised[tr.Device+" "+tr.Behavior.Name] || tr.Change == engine.InAlarm
 	}
 	found := map[string]bool{}
-	for _, m := range regexp.MustCompile(`thing (\S+) is in alarm for STATIC behavior (\S+)`).FindAllStringSubmatch(told, -1) {
+	for _, m := range regexp.MustCompile(`thing (\S+) is in alarm for STATIC behavior (\S+)`).FindAllStringSubmatch(printed, -1) {
 		found[m[1]+" "+strings.TrimRight(m[2], ".,:;")] = true
 	}
 	for alarm := range found {
@@ -125,7 +125,7 @@ func replay(t *testing.T, recording, told string) {
 		}
 	}
 	if len(found) < 3 {
-		t.Errorf("the story shows the alarms %v", found)
+		t.Errorf("the story shows the alarms %v, want at least three", found)
 	}
 }
 
@@ -179,7 +179,7 @@ func TestInterruptedStoryLeavesNothingBehind(t *testing.T) {
 			}
 			for _, pattern := range []string{filepath.Join(temp, "*"), filepath.Join(cache, "defenderhub", "*", "build-*")} {
 				if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
-					t.Errorf("left behind: %v %v", left, err)
+					t.Errorf("the interrupted story left %v, error %v", left, err)
 				}
 			}
 		})

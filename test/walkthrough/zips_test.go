@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A deployment finds the zips of earlier ones in the directory where the CDK CLI looks for its own,
-// but not those of long ago.
+// A deployment finds the zips of earlier deployments where the CDK CLI looks for its own, except old
+// ones.
 func TestDeploymentsShareZips(t *testing.T) {
 	dir := t.TempDir()
 	shared := filepath.Join(dir, "zips")
@@ -33,6 +33,6 @@ func TestDeploymentsShareZips(t *testing.T) {
 	}
 	left, err := os.ReadDir(filepath.Join(dir, "c", ".cache"))
 	if err != nil || len(left) != 1 || left[0].Name() != "b.zip" {
-		t.Errorf("shared are %v, error %v", left, err)
+		t.Errorf("the deployment finds %v, error %v, want only b.zip", left, err)
 	}
 }
