@@ -20,22 +20,22 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// audits are Device Defender's audits. A task finds what is non-compliant when it starts.
+// audits is AWS IoT's audit. A task finds the resources that are non-compliant when it starts.
 type audits struct {
-	// failing are the resources that do not comply, by check.
+	// failing has the non-compliant resources by check.
 	failing map[string]map[string]bool
-	// ever are all that have failed.
+	// ever has the resources that were non-compliant at any time, by check.
 	ever  map[string]map[string]bool
 	tasks map[string]*auditTask
 }
 
 type auditTask struct {
-	// expired counts page tokens that expired. Nobody knows that a token of AWS expires at once; when
-	// a third one does, the forwarder sends the audit to the dead-letter queue.
+	// expired counts page tokens that expired. AWS documents no token that expires at once. When
+	// a third one does, the forwarder moves the audit to the dead-letter queue.
 	expired            int
 	id, kind, schedule string
 	started            time.Time
-	// found are the non-compliant resources by check; a check without an entry has failed.
+	// found has the non-compliant resources by check. A check without an entry has failed.
 	found    map[string][]string
 	canceled bool
 }
@@ -94,7 +94,7 @@ func (w *world) startAudit(kind, schedule string) *auditTask {
 	return t
 }
 
-// state tells the reference what a task says about a check.
+// state adds the results of a task about a check to the reference.
 func (w *world) state(t *auditTask, check string) {
 	at := t.started.UnixMilli()
 	summary := []string{t.kind, t.schedule, check}
@@ -115,7 +115,7 @@ func (w *world) state(t *auditTask, check string) {
 	}
 }
 
-// notification is what Device Defender sends at the end of a task.
+// notification returns the message that Device Defender sends at the end of a task.
 func (t *auditTask) notification() string {
 	status := "COMPLETED"
 	var details []any
@@ -145,7 +145,7 @@ func (t *auditTask) notification() string {
 	return string(text)
 }
 
-// findings are those of a task as the API lists them.
+// findings returns the findings of a task, as the API lists them.
 func (t *auditTask) findings() []types.AuditFinding {
 	var all []types.AuditFinding
 	for _, check := range []string{sharedCertificate, broadPolicy} {

@@ -22,7 +22,7 @@ import (
 // table is the DynamoDB client of an environment.
 type table struct{ *environment }
 
-// texts is the text of an item: the scheduler orders calls by it.
+// texts returns a text of an item, by which the scheduler orders calls.
 func texts(it map[string]types.AttributeValue) string {
 	sum := fnv.New64a()
 	shown := ""
@@ -211,7 +211,7 @@ func (q *queue) postpone(m *message, d time.Duration) {
 	q.hide(m, d)
 }
 
-// errLost is what a client gets if no answer arrives.
+// errLost is the error of a client that gets no answer.
 var errLost = errors.New("read tcp: connection reset by peer")
 
 // writes reports whether a call changes something.
@@ -237,7 +237,7 @@ func (w *world) serve(c *call) {
 	c.answers(value, err)
 }
 
-// effect returns the answer to a call as its client gets it: the SDK has retried.
+// effect returns the answer that a client gets for a call, after the retries of the SDK.
 func (w *world) effect(c *call) (any, error) {
 	f, fn := w.faults, c.env.fn
 	w.serving = fn

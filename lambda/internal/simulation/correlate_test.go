@@ -127,7 +127,8 @@ func composite(f securityhubtest.Finding) bool {
 const correlateInvariant = "incidents are those of the reference"
 
 // checkIncidents compares the composite findings with the reference. A rule that a deployment has
-// changed begins anew, and its reference is not known; without the rule, no incident may be active.
+// changed starts over, which the reference does not model. Without the rule, no incident may be
+// active.
 func (w *world) checkIncidents() {
 	if w.correlator == nil {
 		return
@@ -244,7 +245,7 @@ func (t things) ListThingPrincipals(ctx context.Context, in *iot.ListThingPrinci
 	})
 }
 
-// policyOf is the policy of a device of the fleet: several devices share one.
+// policyOf returns the policy of a device of the fleet. Several devices share one.
 func policyOf(thing string) string {
 	return fmt.Sprintf("resource-%d", (thing[len(thing)-1]-'0')%3)
 }
@@ -259,5 +260,5 @@ func (t things) DescribeRoleAlias(ctx context.Context, in *iot.DescribeRoleAlias
 	return ask(ctx, t.environment, "IoT", "DescribeRoleAlias", *in.RoleAlias, func() (*iot.DescribeRoleAliasOutput, error) { return nil, errMissing })
 }
 
-// liveRules are the rules for the forwarder.
+// liveRules returns the rules for the forwarder.
 func (s settings) liveRules() string { return correlation.Live(s.compiled()).String() }

@@ -10,7 +10,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// devices schedules what devices do.
+// devices schedules the events of devices.
 func (w *world) devices(active time.Duration) {
 	clients := 2 + w.rng.IntN(5)
 	n := 20 + w.rng.IntN(120)
@@ -54,7 +54,7 @@ func (w *world) reports(client string) {
 	})
 }
 
-// disconnects is ended by AWS IoT for a security reason.
+// disconnects lets AWS IoT end a client's connection for a security reason.
 func (w *world) disconnects(client string) {
 	reason := pick(w.scheduler, iotrule.SecurityDisconnectReasons)
 	w.model.signals++
@@ -64,7 +64,7 @@ func (w *world) disconnects(client string) {
 	})
 }
 
-// isRefused tries to connect.
+// isRefused lets AWS IoT refuse a client's connection.
 func (w *world) isRefused(client string) {
 	const reason = "AUTHORIZATION_FAILED"
 	w.model.signals++
@@ -80,7 +80,7 @@ func (w *world) lifecycle(event, client, more string) string {
 		client, time.Now().UnixMilli(), event, w.model.sessions/3, w.model.sessions, client, more)
 }
 
-// sendsGarbage publishes what is no device event.
+// sendsGarbage publishes an invalid device event.
 func (w *world) sendsGarbage(client string) {
 	w.model.signals++
 	payload := pick(w.scheduler, []string{`{"type":"A B","n":%d}`, `no JSON %d`, `{"state":"active","time":%d}`})
@@ -88,7 +88,7 @@ func (w *world) sendsGarbage(client string) {
 	w.rule(defender.DeviceEvents, "defenderhub/events/"+client, client, payload, func(int64) { w.model.invalid = append(w.model.invalid, payload) })
 }
 
-// rule is the rules engine: it sends the message of a rule to the queue, or of its error action.
+// rule is the rules engine. It sends the message of a rule, or of its error action, to the queue.
 // sent is called with the time that orders the signal, in ms.
 func (w *world) rule(source defender.Source, topic, client, payload string, sent func(at int64)) {
 	now := time.Now().UnixMilli()
@@ -117,7 +117,7 @@ func (w *world) rule(source defender.Source, topic, client, payload string, sent
 	sent(now)
 }
 
-// errorAction is the message of a rule's error action.
+// errorAction returns the message of a rule's error action.
 // https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html
 func errorAction(rule, topic, client, payload string) string {
 	text, err := json.Marshal(map[string]any{

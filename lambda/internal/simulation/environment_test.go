@@ -13,7 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
 
-// handler is what a function's constructor returns.
+// handler is the handler of a function.
 type handler func(context.Context, json.RawMessage) (any, error)
 
 // program builds the handler of an environment.
@@ -124,7 +124,7 @@ func (w *world) environment(fn *function) *environment {
 	return e
 }
 
-// random depends only on the seed and the time: goroutines ask it in any order.
+// random returns a source that depends only on the seed and the time: goroutines call it in any order.
 func (w *world) random() func(n int64) int64 {
 	seed := w.seed
 	return func(n int64) int64 {
@@ -154,7 +154,7 @@ func (w *world) returned(i *invocation) {
 	i.done(i.value, i.err, false)
 }
 
-// kill ends an environment. Of its calls in flight some still have an effect; later ones have
+// kill ends an environment. Some of its calls in flight still have an effect. Later calls have
 // none.
 func (w *world) kill(e *environment) {
 	e.dead.Store(true)

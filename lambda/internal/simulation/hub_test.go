@@ -20,7 +20,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/inprocess"
 )
 
-// hub is Security Hub with its faults, and what it saw.
+// hub is Security Hub with its faults. It records its calls and findings.
 type hub struct {
 	world   *world
 	service *securityhubtest.Service
@@ -33,7 +33,7 @@ type hub struct {
 	calls   int
 	// findings is the number of findings in accepted calls.
 	findings int
-	// seen are the findings as they were last, by ID.
+	// seen has the last version of each finding, by ID.
 	seen map[string]seen
 	// edits are the notes of the analyst, by finding ID.
 	edits map[string]string
@@ -51,10 +51,10 @@ type hub struct {
 	changed func(id, state string)
 }
 
-// seen is what the history of a finding must keep.
+// seen has the fields of a finding that the invariants compare.
 type seen struct{ created, updated, state, text string }
 
-// newHub returns Security Hub; imported gets its events.
+// newHub returns a Security Hub that calls imported for each of its events.
 func newHub(w *world, imported func(securityhubtest.Imported)) *hub {
 	h := &hub{world: w, seen: map[string]seen{}, edits: map[string]string{}, since: map[string]time.Time{}, titles: map[string][]string{}, confirmed: map[string]bool{}}
 	h.service = securityhubtest.New(securityhubtest.Config{Account: account, Now: time.Now, RateLimits: true, OnImported: imported})
@@ -153,7 +153,7 @@ func (h *hub) checkNew(findings []hubtypes.AwsSecurityFinding) {
 	}
 }
 
-// look compares findings that Security Hub accepted with what they were. It ignores findings that
+// look compares accepted findings with their last versions. It ignores findings that
 // are not newer, as Security Hub does.
 func (h *hub) look(e *environment, sent []hubtypes.AwsSecurityFinding, failed map[string]string) {
 	for _, f := range sent {
@@ -291,7 +291,7 @@ func (h *hub) checkRefused() {
 	}
 }
 
-// checkEdits requires that what the analyst set survives.
+// checkEdits requires that no import changes an analyst's edits.
 func (h *hub) checkEdits() {
 	for _, f := range h.Findings() {
 		note, edited := h.edits[f.ID]

@@ -92,14 +92,14 @@ func (k incidentKey) compare(o incidentKey) int {
 	return cmp.Or(strings.Compare(k.rule, o.rule), strings.Compare(k.entity, o.entity))
 }
 
-// wanted is what the reference says about an incident. unsure reports that a window ends about now,
+// wanted is the reference's result for an incident. unsure reports that a window ends about now,
 // or that a finding changed more often than the correlator keeps.
 type wanted struct {
 	active, ever, unsure bool
 	parts                []part
 }
 
-// incidents returns those of the reference: it sees all states in the order of their times.
+// incidents returns the incidents of the reference, which sees all states in the order of their times.
 func (w *world) incidents(now time.Time) map[incidentKey]wanted {
 	all := map[incidentKey]wanted{}
 	devices, types := map[string][]part{}, map[string][]part{}
@@ -128,7 +128,7 @@ func (w *world) incidents(now time.Time) map[incidentKey]wanted {
 	return all
 }
 
-// judge goes through all moments at which something changes.
+// judge evaluates the rule at each time at which a part changes or its window passes.
 func (r refRule) judge(parts []part, now time.Time) wanted {
 	result := wanted{parts: parts}
 	var moments []time.Time

@@ -15,7 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 )
 
-// invariants are what must hold after the quiet period of each run. The history of findings is
+// invariants must hold after the quiet period of each run. The history of findings is
 // checked with each import.
 var invariants = []struct {
 	name  string

@@ -7,9 +7,9 @@ import (
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 )
 
-// days are how many pass at the end of some runs: more than the quiet time, the lifetime of
-// unregistered devices, the time after which active findings are imported again, and the time
-// after which Security Hub deletes findings.
+// days has the numbers of days that pass at the end of some runs: more than the quiet time, the
+// lifetime of unregistered devices, the time after which active findings are imported again, and the
+// time after which Security Hub deletes findings.
 var days = []int{9, 16, 65, 130}
 
 // pass lets days pass in every eighth seed, with few events. Schedules run rarely, and DynamoDB
@@ -57,8 +57,8 @@ const (
 	scheduleDelay        = 2 * 24 * time.Hour // schedules run once a day while time passes
 )
 
-// aged reports what time alone does to a finding whose newest statement holds: "" for nothing,
-// "ends" if it must have ended, "may end" if it is about to.
+// aged returns the effect of time on a finding whose newest statement holds: "" for none,
+// "ends" if the finding must have ended, "may end" if it is about to.
 func (w *world) aged(s statement, id string) string {
 	lifetime := quietTime
 	switch source := strings.Split(id, "/")[1]; source {
@@ -104,7 +104,7 @@ func (w *world) checkAge() {
 	}
 }
 
-// endsByAge reports whether a finding is as time alone leaves it.
+// endsByAge reports whether the state of a finding agrees with the effect that aged returned.
 func endsByAge(f securityhubtest.Finding, aged string) bool {
 	return aged == "may end" || aged == "ends" && f.RecordState != "ACTIVE"
 }

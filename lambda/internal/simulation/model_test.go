@@ -13,13 +13,13 @@ type model struct {
 	signals, sessions int
 	// statements are about findings, by their ID.
 	statements map[string][]statement
-	// invalid are payloads that must reach the dead-letter queue.
+	// invalid has the payloads that must reach the dead-letter queue.
 	invalid []string
-	// sent are the transitions that the engine sent, by client.
+	// sent has the transitions that the engine sent, by client.
 	sent map[string]map[change]bool
 }
 
-// statement is what a signal says about a finding.
+// statement is the state that a signal has for a finding.
 type statement struct {
 	// time orders statements, in ms.
 	time   int64

@@ -57,7 +57,7 @@ func (w *world) bus(i securityhubtest.Imported) {
 	}
 }
 
-// notifyMode is what a seed's notifier does besides sending each message at once.
+// notifyMode is the configuration of a seed's notifier.
 type notifyMode int
 
 const (
@@ -66,7 +66,7 @@ const (
 	// capped: two messages a minute. Each invocation has one event, because the messages of one
 	// invocation compete for a minute's places in an order that the Go runtime chooses.
 	capped
-	// digested: an hourly digest has what is below HIGH.
+	// digested: an hourly digest has the findings below HIGH.
 	digested
 	// withIncidents: parts of incidents send no message of their own.
 	withIncidents
@@ -75,7 +75,7 @@ const (
 // perMinute is the cap of the mode capped.
 const perMinute = 2
 
-// remindOf is the least severity of which reminders remind.
+// remindOf is the lowest severity of the findings in reminders.
 const remindOf = defender.High
 
 func (w *world) deployNotify() {
@@ -142,7 +142,7 @@ func buildNotifier(e *environment, on host.Host) (handler, error) {
 // topics is the Amazon SNS client of an environment.
 type topics struct{ *environment }
 
-// notice is what a message to people says about a finding: alone, or as a line of a list.
+// notice is a message to people about a finding, or a line about it in a list.
 type notice struct {
 	change, severity, list string
 	at                     time.Time
@@ -214,7 +214,7 @@ func (w *world) list(kind, text string) {
 // expectReminder notes what a reminder must have, if nothing changes any more.
 func (w *world) expectReminder(time.Time) {
 	if w.reminder != nil {
-		w.checkReminder(nil) // it had nothing to say
+		w.checkReminder(nil) // no reminder was sent
 	}
 	settled := w.faults.quiet && w.idle() && time.Since(w.hub.lastChange) > time.Hour && w.notify != withIncidents
 	if !settled {
@@ -229,7 +229,7 @@ func (w *world) expectReminder(time.Time) {
 	}
 }
 
-// checkReminder compares a reminder with what is open. reminded has the findings of each line: those
+// checkReminder compares a reminder with the open findings. reminded has for each line the findings
 // that ever had its title. Only one of them must be open.
 func (w *world) checkReminder(reminded [][]string) {
 	w.counts["reminders compared"]++
@@ -329,7 +329,7 @@ func (w *world) checkMessages() {
 	}
 }
 
-// observeIncident notes what an incident names: its parts, its device and what the device uses.
+// observeIncident records the findings and resources that an incident names.
 func (w *world) observeIncident(f securityhubtest.Finding) {
 	var has struct{ Resources []struct{ ID string } }
 	if err := json.Unmarshal(f.JSON, &has); err != nil {

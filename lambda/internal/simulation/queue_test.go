@@ -11,8 +11,8 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// queue is a standard queue of Amazon SQS: it has no order, delivers at least once, hides what was
-// received, and moves to its dead-letter queue what was received too often.
+// queue is a standard queue of Amazon SQS. It has no order, delivers at least once, hides received
+// messages, and moves messages that were received too often to its dead-letter queue.
 type queue struct {
 	world      *world
 	name       string
@@ -172,7 +172,7 @@ func parseReceipt(text string) (id string, count int) {
 	return id, count
 }
 
-// counts of GetQueueAttributes.
+// count returns the numbers of messages for GetQueueAttributes.
 func (q *queue) count() (available, inFlight int) {
 	for _, m := range q.messages {
 		if m.shown {

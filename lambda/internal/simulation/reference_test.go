@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// history is what a device did. late reports that telemetry may have arrived after the documented
+// history has the telemetry of a device. late reports that some may have arrived after the documented
 // bound.
 type history struct {
 	reports  []reportEvent

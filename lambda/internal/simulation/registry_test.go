@@ -19,9 +19,9 @@ import (
 
 // registry is the registry of AWS IoT.
 type registry struct {
-	// things have their certificates.
+	// things has the certificates of each thing.
 	things map[string][]string
-	// certificates are all that exist.
+	// certificates has all certificates that exist.
 	certificates map[string]bool
 	// changed are the things and certificates that a change was about.
 	changed map[string]bool

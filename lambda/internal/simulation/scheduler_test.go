@@ -55,7 +55,7 @@ type call struct {
 	// called is when the call was made and client whose it is, for the history of the ledger.
 	called int64
 	client int
-	// abandoned calls may have an effect, but their answer interests nobody.
+	// abandoned calls may have an effect, but no goroutine waits for their answer.
 	abandoned bool
 	// twins are equal calls of other goroutines at the same moment. They get the same answer: which
 	// of them would be first depends on the Go runtime.
@@ -88,7 +88,7 @@ func (c *call) compare(o *call) int {
 	return cmp.Or(cmp.Compare(c.env.number, o.env.number), cmp.Compare(c.service, o.service), cmp.Compare(c.operation, o.operation), cmp.Compare(c.about, o.about))
 }
 
-// errCrashed is what a dead environment gets from each call.
+// errCrashed is the error of each call of a dead environment.
 var errCrashed = errors.New("the environment has ended")
 
 // ask makes a call to a service: it parks until the scheduler answers. At the end of ctx, the
@@ -143,7 +143,7 @@ func (s *scheduler) signal() {
 	}
 }
 
-// timer is something that happens at a time.
+// timer runs a function at a time.
 type timer struct {
 	at    time.Time
 	order int
@@ -168,7 +168,7 @@ func (t *timer) before(o *timer) bool {
 	return cmp.Or(t.at.Compare(o.at), cmp.Compare(t.order, o.order)) < 0
 }
 
-// at does something at a time, or now if that is past.
+// at runs do at a time, or now if that time has passed.
 func (s *scheduler) at(when time.Time, do func()) {
 	s.timed++
 	heap.Push(&s.timers, &timer{when, s.timed, do})
@@ -176,7 +176,7 @@ func (s *scheduler) at(when time.Time, do func()) {
 
 func (s *scheduler) after(d time.Duration, do func()) { s.at(time.Now().Add(d), do) }
 
-// chance is true with a probability.
+// chance returns true with a probability.
 func (s *scheduler) chance(p float64) bool { return s.rng.Float64() < p }
 
 // between returns a random duration.
@@ -186,7 +186,7 @@ func (s *scheduler) between(low, high time.Duration) time.Duration {
 
 func pick[E any](s *scheduler, list []E) E { return list[s.rng.IntN(len(list))] }
 
-// run takes steps until a time. done is asked when nothing happens at a moment.
+// run takes steps until a time, or until done returns true when no step is due.
 func (s *scheduler) run(until time.Time, done func() bool) {
 	for {
 		synctest.Wait()
@@ -250,7 +250,7 @@ func (s *scheduler) collect() {
 	}
 }
 
-// latency is how long a call needs to reach its service.
+// latency returns the time that a call needs to reach its service.
 func (s *scheduler) latency(c *call) time.Duration {
 	d := s.between(2*time.Millisecond, 20*time.Millisecond)
 	slow := s.between(time.Second, 20*time.Second)

@@ -9,7 +9,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// result is what a run found.
+// result is the result of a run.
 type result struct {
 	seed       uint64
 	digest     string

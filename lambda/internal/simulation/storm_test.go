@@ -45,7 +45,7 @@ func TestSmallStormSettles(t *testing.T) {
 	}
 }
 
-// storm is what a storm costs.
+// storm has the measurements of a storm.
 type storm struct {
 	transitions, findings, calls, ledgerCalls int
 	// settled is the time from the end of the storm until every last state was imported.
@@ -53,8 +53,8 @@ type storm struct {
 	violations string
 }
 
-// floor is how long Security Hub's quota needs for one import of each finding: 100 findings a
-// call, ten calls a second.
+// floor returns the time that Security Hub's quota needs for one import of each finding: 100 findings
+// per call, ten calls per second.
 func (s storm) floor() time.Duration {
 	return time.Duration(s.findings) * time.Second / (asff.MaxFindingsPerImport * 10)
 }

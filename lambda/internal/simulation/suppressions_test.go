@@ -15,7 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// suppressions are those of AWS IoT, and what the stack has asked for.
+// suppressions has the suppressions of AWS IoT, and the one that the stack wants.
 type suppressions struct {
 	// descriptions are by check and certificate.
 	descriptions map[string]string

@@ -26,7 +26,7 @@ type device struct {
 	edit   registryEdit
 	edited time.Time
 	known  bool
-	// history is what the reference judges.
+	// history has the telemetry that the reference judges.
 	history history
 }
 
@@ -47,7 +47,7 @@ func (d *datum) judged() {
 	h.unfinished = slices.DeleteFunc(h.unfinished, func(o *datum) bool { return o == d })
 }
 
-// fleet schedules what the devices of the engine do in the active period.
+// fleet schedules the telemetry of the engine's devices in the active period.
 func (w *world) fleet(active time.Duration) {
 	for i := range 2 + w.rng.IntN(4) {
 		client := fmt.Sprintf("engine-%d", i)
@@ -139,7 +139,7 @@ func (w *world) report(d *device, active time.Duration) {
 		})
 }
 
-// payload is the report as the device publishes it.
+// payload returns the report as the device publishes it.
 func (r reportEvent) payload(id int) string {
 	if r.unreadable {
 		return fmt.Sprintf(`{"header":{"report_id":%d,"version":"1.0"},"metrics":{"listening_tcp_ports":7}}`, id)

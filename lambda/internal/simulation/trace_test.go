@@ -56,7 +56,7 @@ type writer struct {
 	env *environment
 }
 
-// Write adds a line. What a dead environment writes is lost.
+// Write adds a line. The lines of a dead environment are lost.
 func (w writer) Write(line []byte) (int, error) {
 	if w.env.dead.Load() {
 		return len(line), nil

@@ -13,7 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
 )
 
-// world is one run: AWS, the deployed functions, the devices, and what must be true in the end.
+// world is one run: AWS, the deployed functions, the devices, and the invariants.
 type world struct {
 	*scheduler
 	seed         uint64
@@ -36,7 +36,7 @@ type world struct {
 	audits                        *audits
 	registry                      *registry
 	suppressions                  suppressions
-	// resting lets the schedules run rarely: nothing happens but that time passes.
+	// resting makes the schedules run rarely, while only time passes.
 	resting bool
 	// passing is how many days pass at the end of a long run, until they have passed; 0 for other
 	// runs.
@@ -73,7 +73,7 @@ type world struct {
 	deploying time.Time
 }
 
-// violations are the invariants that do not hold, each with its first example.
+// violations has the invariants that do not hold, each with its first example.
 type violations struct {
 	mu    sync.Mutex
 	found map[string]string
@@ -306,7 +306,7 @@ func (w *world) idle() bool {
 	return w.stream == nil || !w.stream.waits()
 }
 
-// plan schedules what happens to the whole of AWS.
+// plan schedules the devices, the faults and the deployments of the active period.
 func (w *world) plan(active time.Duration) {
 	w.devices(active)
 	w.fleet(active)
