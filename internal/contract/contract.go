@@ -239,6 +239,11 @@ const DefaultQuietTime = 7 * 24 * time.Hour
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
 const AuditFindingLifetime = 90 * 24 * time.Hour
 
+// IncidentLifetime is how long a composite finding stays active after the correlator last sent it.
+// The correlator sends an active one daily. One that it has lost, because its table was replaced,
+// would otherwise stay active forever.
+const IncidentLifetime = 7 * 24 * time.Hour
+
 // StartAuditResourceType is the custom resource that starts an on-demand audit. It does so on
 // creation, and when StartAuditChecks (a list of API names) or StartAuditTrigger (any text)
 // changes. Deletion does nothing.

@@ -93,9 +93,23 @@ const maxItem = 400 << 10
 func New(schemas ...Schema) *Service {
 	s := &Service{tables: map[string]*table{}}
 	for _, schema := range schemas {
-		s.tables[schema.Name] = &table{Schema: schema, rows: map[string]map[string]*row{}, indexed: map[string]map[string][]*row{}}
+		s.Create(schema)
 	}
 	return s
+}
+
+// Create adds an empty table.
+func (s *Service) Create(schema Schema) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tables[schema.Name] = &table{Schema: schema, rows: map[string]map[string]*row{}, indexed: map[string]map[string][]*row{}}
+}
+
+// Delete deletes a table. Later calls that name it fail.
+func (s *Service) Delete(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.tables, name)
 }
 
 // Items returns copies of all items of a table, ordered by key.

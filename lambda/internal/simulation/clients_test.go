@@ -130,6 +130,9 @@ func (q queues) SendMessage(ctx context.Context, in *sqs.SendMessageInput, _ ...
 		if err != nil {
 			return nil, err
 		}
+		if to == q.world.ingest {
+			q.world.observeComposite(q.fn, *in.MessageBody)
+		}
 		m := to.send(*in.MessageBody, attributes)
 		if in.DelaySeconds > 0 {
 			to.postpone(m, time.Duration(in.DelaySeconds)*time.Second)

@@ -22,12 +22,11 @@ import (
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/correlation"
+	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/correlator"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
-
-const correlateTable = "correlate"
 
 // ruleNames are the rules of a deployment, unless its settings leave one out.
 const (
@@ -43,6 +42,9 @@ const campaignOf = 3
 
 // rules returns the rules of a deployment.
 func (s settings) rules() []rules.Rule {
+	if s.correlate == 0 {
+		return nil
+	}
 	event := func(name string) []rules.Matcher { return []rules.Matcher{{Events: []string{name}}} }
 	behaviors := func(names ...string) []rules.Matcher { return []rules.Matcher{{Behaviors: names}} }
 	all := []rules.Rule{
@@ -66,6 +68,9 @@ func (s settings) rules() []rules.Rule {
 	return slices.DeleteFunc(all, func(r rules.Rule) bool { return r.Name == s.withoutRule })
 }
 
+// hasRule reports whether a deployment has a rule of correlation.
+func (s settings) hasRule(name string) bool { return s.correlate > 0 && s.withoutRule != name }
+
 // noisyFor is the window of the rule [noisy].
 func (s settings) noisyFor() time.Duration { return time.Duration(1+s.window) * time.Hour }
 
@@ -78,11 +83,15 @@ func (s settings) compiled() []correlation.Rule {
 	return all
 }
 
-func (w *world) deployCorrelate() {
+func (w *world) deployCorrelate(s settings) {
 	const hidden = 6*time.Minute + 5*time.Second
-	w.correlateDeadLetters = w.queue("correlate-dead-letters", 30*time.Second, nil, 0)
-	w.correlateQueue = w.queue("correlate", hidden, w.correlateDeadLetters, int(contract.TelemetryRetry/hidden))
-	w.correlator = w.function("correlator", time.Minute, buildCorrelator, w.correlatorEnvironment(w.deployed[0]))
+	w.correlateTable = w.create("correlate", s.correlate, dynamodbtest.Schema{
+		Partition: contract.StatePartitionKey, Sort: contract.StateSortKey, Expiry: contract.StateExpiry,
+		Indexes: []dynamodbtest.Index{{Name: contract.StateDueIndex, Partition: contract.StateDueShard, Sort: contract.StateDueAt, KeysOnly: true}},
+	})
+	w.correlateDeadLetters = w.queue(numbered("correlate-dead-letters", s.correlate), 30*time.Second, nil, 0)
+	w.correlateQueue = w.queue(numbered("correlate", s.correlate), hidden, w.correlateDeadLetters, int(contract.TelemetryRetry/hidden))
+	w.correlator = w.function("correlator", time.Minute, buildCorrelator, w.correlatorEnvironment(s))
 	w.correlateQueue.feeds(w.correlator, 100, 5*time.Second, 5)
 	w.eachMinute(w.correlator, contract.CorrelateRequest)
 }
@@ -90,7 +99,7 @@ func (w *world) deployCorrelate() {
 func (w *world) correlatorEnvironment(s settings) []string {
 	dir := w.write(s, correlation.File, correlation.Config{Rules: s.compiled()})
 	return []string{
-		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=correlator", "LAMBDA_TASK_ROOT=" + dir, contract.EnvStateTable + "=" + correlateTable,
+		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=correlator", "LAMBDA_TASK_ROOT=" + dir, contract.EnvStateTable + "=" + w.correlateTable,
 		contract.EnvIngestQueueURL + "=" + w.ingest.url(), contract.EnvLogLevel + "=DEBUG",
 	}
 }
@@ -130,20 +139,17 @@ const correlateInvariant = "incidents are those of the reference"
 // changed starts over, which the reference does not model. Without the rule, no incident may be
 // active.
 func (w *world) checkIncidents() {
-	if w.correlator == nil {
-		return
-	}
 	active := map[incidentKey]bool{}
 	for _, f := range w.hub.Findings() {
 		if composite(f) && f.RecordState == "ACTIVE" {
-			active[incidentKey{f.ProductFields["CorrelationRule"], cmp.Or(f.ProductFields["CorrelationEntity"], strings.TrimPrefix(f.ProductFields["CorrelationKey"], "event "))}] = true
+			active[incidentOf(f)] = true
 		}
 	}
 	for key, want := range w.incidents(time.Now()) {
 		switch {
-		case w.settings().withoutRule == key.rule:
+		case !w.settings().hasRule(key.rule):
 			continue
-		case w.rulesChanged(key.rule), w.edited(key.entity), want.unsure:
+		case w.rulesChanged(key.rule), w.edited(key.entity), want.unsure, w.lost(key) && !want.active:
 			w.counts["incidents not compared"]++
 			delete(active, key)
 			continue
@@ -158,21 +164,34 @@ func (w *world) checkIncidents() {
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(active), incidentKey.compare) {
 		switch {
-		case w.settings().withoutRule == key.rule:
+		case !w.settings().hasRule(key.rule):
 			w.violations.add("incidents of removed rules end", "%s of %s is active", key.rule, key.entity)
+		case w.lost(key):
 		case !w.rulesChanged(key.rule) && !w.edited(key.entity):
 			w.violations.add(correlateInvariant, "%s of %s has no parts", key.rule, key.entity)
 		}
+	}
+	if w.correlator == nil {
+		return
 	}
 	if n := len(w.correlateDeadLetters.messages); n > 0 {
 		w.violations.add("events become no dead letters", "%d of the correlator", n)
 	}
 }
 
-// rulesChanged reports whether a deployment changed or left out a rule.
+// incidentOf returns the key of a composite finding.
+func incidentOf(f securityhubtest.Finding) incidentKey {
+	return incidentKey{f.ProductFields["CorrelationRule"], cmp.Or(f.ProductFields["CorrelationEntity"], eventOf(f.ProductFields["CorrelationKey"]))}
+}
+
+// eventOf returns the type of event that a campaign is about.
+func eventOf(key string) string { return strings.TrimPrefix(key, "event ") }
+
+// rulesChanged reports whether a deployment changed or left out a rule since Correlate was added.
 func (w *world) rulesChanged(rule string) bool {
-	return slices.ContainsFunc(w.deployed, func(s settings) bool {
-		return s.withoutRule == rule || rule == noisy && s.window != w.deployed[0].window
+	deployed := w.deployed[w.optional.correlateFrom:]
+	return slices.ContainsFunc(deployed, func(s settings) bool {
+		return s.withoutRule == rule || rule == noisy && s.window != deployed[0].window
 	})
 }
 
@@ -201,7 +220,7 @@ func (w *world) checkParts() {
 		state[f.ID] = f.RecordState
 	}
 	for _, f := range w.hub.Findings() {
-		if !composite(f) || f.RecordState != "ACTIVE" || w.edited(f.ProductFields["CorrelationEntity"]) {
+		if !composite(f) || f.RecordState != "ACTIVE" || w.edited(f.ProductFields["CorrelationEntity"]) || w.lost(incidentOf(f)) {
 			continue
 		}
 		w.counts["active incidents"]++

@@ -32,6 +32,8 @@ type function struct {
 	idle  []*environment
 	// paused is the last pause of its event sources.
 	paused pause
+	// removed reports that a deployment has deleted the function.
+	removed bool
 }
 
 // environment is an execution environment of a function. It serves one invocation at a time.
@@ -62,6 +64,9 @@ type invocation struct {
 
 // invoke starts an invocation in an idle environment, or in a new one.
 func (w *world) invoke(fn *function, event json.RawMessage, done func(value any, err error, failed bool)) {
+	if fn.removed {
+		return
+	}
 	e := w.environment(fn)
 	w.invocations++
 	i := &invocation{number: w.invocations, env: e, event: event, done: done, events: map[string]int{}}

@@ -40,6 +40,8 @@ const (
 	analystEdits   kind = "analyst"
 	registryChange kind = "registry-change"
 	sourceStops    kind = "event-source-stops"
+	// constructChange adds, removes or replaces Notify or Correlate.
+	constructChange kind = "construct-change"
 )
 
 // rates are the probabilities with which faults strike, if their kind is on: per call, message or
@@ -48,8 +50,12 @@ var rates = map[kind]float64{
 	crash: 0.01, slowCall: 0.01, tableThrottle: 0.02, tablePartial: 0.05, answerLost: 0.02, answerRetried: 0.02, staleRead: 0.3,
 	hubFailure: 0.1, hubLost: 0.1, hubPartial: 0.1, hubStubborn: 0.3, hubBusy: 0.2, hubOff: 0.5,
 	queueDuplicate: 0.1, queueReorder: 0.5, queueDelay: 0.1, queueFails: 0.05,
-	ruleDuplicate: 0.1, ruleError: 0.05, clockSkew: 0.5, lifecycleSkew: 0.5, pageExpires: 0.1, eventDuplicate: 0.1, scheduleOdd: 0.2, deployment: 0.5, analystEdits: 0.5, registryChange: 0.7, sourceStops: 0.5,
+	ruleDuplicate: 0.1, ruleError: 0.05, clockSkew: 0.5, lifecycleSkew: 0.5, pageExpires: 0.1, eventDuplicate: 0.1, scheduleOdd: 0.2, deployment: 0.5, analystEdits: 0.5, registryChange: 0.7, sourceStops: 0.5, constructChange: 0.5,
 }
+
+// later are the kinds that were added when seeds were known already. Each draws from a source of its
+// own, so that runs in which it is off stay as they were. It is on in every fourth run.
+var later = map[kind]uint64{constructChange: 0xadd}
 
 // kinds returns all kinds, sorted.
 func kinds() []kind {
@@ -65,6 +71,8 @@ func kinds() []kind {
 type faults struct {
 	rng *rand.Rand
 	on  map[kind]bool
+	// own are the sources of the kinds of [later].
+	own map[kind]*rand.Rand
 	// quiet ends all faults.
 	quiet bool
 	hits  map[hit]int
@@ -79,8 +87,13 @@ type hit struct {
 // swarm switches off a random half of the kinds.
 func swarm(seed uint64, without ...kind) *faults {
 	rng := rand.New(rand.NewPCG(seed, 0xfa017))
-	f := &faults{on: map[kind]bool{}, hits: map[hit]int{}}
+	f := &faults{on: map[kind]bool{}, own: map[kind]*rand.Rand{}, hits: map[hit]int{}}
 	for _, k := range kinds() {
+		if stream, ok := later[k]; ok {
+			f.own[k] = rand.New(rand.NewPCG(seed, stream))
+			f.on[k] = f.own[k].IntN(4) == 0 && !slices.Contains(without, k)
+			continue
+		}
 		f.on[k] = rng.IntN(2) == 0 && !slices.Contains(without, k)
 	}
 	return f
@@ -104,7 +117,11 @@ func (f *faults) strikes(k kind, fn *function) bool {
 	if fn != nil && fn.name == "auditresources" {
 		rate *= 10 // it makes a call per deployment
 	}
-	struck := f.rng.Float64() < rate
+	rng := f.rng
+	if own := f.own[k]; own != nil {
+		rng = own
+	}
+	struck := rng.Float64() < rate
 	if !struck || !f.on[k] || f.quiet {
 		return false
 	}
@@ -151,6 +168,7 @@ var cells = map[kind][]string{
 	ruleDuplicate: {"forwarder", "evaluator"}, ruleError: {"forwarder", "evaluator"},
 	scheduleOdd: {"forwarder", "closer", "correlator", "notifier"}, registryChange: {"evaluator", "closer"},
 	sourceStops: {"forwarder", "evaluator", "notifier", "correlator"},
+	constructChange: {"notifier", "correlator"},
 }
 
 // strikesIn reports whether a kind of fault must have struck a function at least once.

@@ -18,13 +18,12 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/correlation"
+	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
 	"github.com/defenderhub/defenderhub/internal/notification"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 	"github.com/defenderhub/defenderhub/lambda/internal/notifier"
 )
-
-const notifyTable = "notify"
 
 // bus sends the events of Security Hub through EventBridge to the queues of the functions that
 // want them: at least once, in any order.
@@ -41,8 +40,14 @@ func (w *world) bus(i securityhubtest.Imported) {
 	if composite(i.Finding) {
 		w.observeIncident(i.Finding)
 	}
-	targets := []*queue{w.notifyQueue}
-	if !composite(i.Finding) { // neither the pattern nor the correlator lets composite findings through
+	var targets []*queue
+	if w.notifier != nil {
+		targets = append(targets, w.notifyQueue)
+		if _, received := w.optional.received[i.Finding.ID]; !received {
+			w.optional.received[i.Finding.ID] = time.Now()
+		}
+	}
+	if !composite(i.Finding) && w.correlator != nil { // neither the pattern nor the correlator lets composite findings through
 		targets = append(targets, w.correlateQueue)
 		w.observePart(i.Finding)
 	}
@@ -52,7 +57,11 @@ func (w *world) bus(i securityhubtest.Imported) {
 			times = 2
 		}
 		for range times {
-			w.after(w.between(0, 2*time.Second), func() { q.send(string(event), nil) })
+			w.after(w.between(0, 2*time.Second), func() {
+				if !q.source.fn.removed {
+					q.send(string(event), nil)
+				}
+			})
 		}
 	}
 }
@@ -78,11 +87,15 @@ const perMinute = 2
 // remindOf is the lowest severity of the findings in reminders.
 const remindOf = defender.High
 
-func (w *world) deployNotify() {
+func (w *world) deployNotify(s settings) {
 	w.notify = notifyMode(w.seed / 2 % 4)
-	w.notifyDeadLetters = w.queue("notify-dead-letters", 30*time.Second, nil, 0)
-	w.notifyQueue = w.queue("notify", 6*time.Minute+2*time.Second, w.notifyDeadLetters, 1000)
-	w.notifier = w.function("notifier", time.Minute, buildNotifier, w.notifierEnvironment(w.deployed[0]))
+	w.notifyTable = w.create("notify", s.notify, dynamodbtest.Schema{
+		Partition: contract.NotifyPartitionKey, Sort: contract.NotifySortKey, Expiry: contract.NotifyExpiry,
+		Indexes: []dynamodbtest.Index{{Name: contract.NotifyOpenIndex, Partition: contract.NotifyOpenSeverity, Sort: contract.NotifyOpenSince}},
+	})
+	w.notifyDeadLetters = w.queue(numbered("notify-dead-letters", s.notify), 30*time.Second, nil, 0)
+	w.notifyQueue = w.queue(numbered("notify", s.notify), 6*time.Minute+2*time.Second, w.notifyDeadLetters, 1000)
+	w.notifier = w.function("notifier", time.Minute, buildNotifier, w.notifierEnvironment(s))
 	batch := 100
 	if w.notify == capped {
 		batch = 1
@@ -102,11 +115,13 @@ func (w *world) notifierEnvironment(s settings) []string {
 	case digested:
 		c.DigestBelow = correlation.Label(defender.High)
 	case withIncidents:
-		c.Rules, c.HoldSeconds = s.compiled(), 60
+		if c.Rules = s.compiled(); len(c.Rules) > 0 {
+			c.HoldSeconds = 60
+		}
 	}
 	dir := w.write(s, notification.File, c)
 	return []string{
-		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=notifier", "LAMBDA_TASK_ROOT=" + dir, contract.EnvNotifyTable + "=" + notifyTable,
+		"AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=notifier", "LAMBDA_TASK_ROOT=" + dir, contract.EnvNotifyTable + "=" + w.notifyTable,
 		contract.EnvNotifyQueueURL + "=" + w.notifyQueue.url(), contract.EnvDeadLetterQueueURL + "=" + w.notifyDeadLetters.url(),
 		contract.EnvPeopleTopic + "=" + peopleTopic, contract.EnvChatTopic + "=" + chatTopic, contract.EnvLogLevel + "=DEBUG",
 	}
@@ -116,6 +131,9 @@ func (w *world) notifierEnvironment(s settings) []string {
 func (w *world) every(period time.Duration, fn *function, kind string, before func(at time.Time)) {
 	next := time.Now().Truncate(w.pace(period)).Add(w.pace(period))
 	w.at(next, func() {
+		if fn.removed {
+			return
+		}
 		before(next)
 		event := contract.NotifyRequest(kind, next.Format(time.RFC3339))
 		if w.faults.strikes(scheduleOdd, fn) {
@@ -211,7 +229,8 @@ func (w *world) list(kind, text string) {
 	}
 }
 
-// expectReminder notes what a reminder must have, if nothing changes any more.
+// expectReminder notes what a reminder must have, if nothing changes any more. It need not have what
+// a notifier that was added has received no event of.
 func (w *world) expectReminder(time.Time) {
 	if w.reminder != nil {
 		w.checkReminder(nil) // no reminder was sent
@@ -224,7 +243,8 @@ func (w *world) expectReminder(time.Time) {
 	w.reminder = map[string]bool{}
 	for _, f := range w.hub.Findings() {
 		if open(f) && f.ProductFields["ReportType"] != "CheckSummary" && slices.Contains([]string{"HIGH", "CRITICAL"}, f.Severity.Label) {
-			w.reminder[f.ID] = true
+			received, known := w.optional.received[f.ID]
+			w.reminder[f.ID] = known && time.Since(received) > 10*time.Minute
 		}
 	}
 }
@@ -238,9 +258,9 @@ func (w *world) checkReminder(reminded [][]string) {
 	for id, all := range w.hub.titles {
 		by[id] = all[len(all)-1]
 	}
-	for id := range w.reminder {
+	for id, must := range w.reminder {
 		titles[by[id]] = true
-		if !slices.ContainsFunc(reminded, func(line []string) bool { return slices.Contains(line, id) }) {
+		if must && !slices.ContainsFunc(reminded, func(line []string) bool { return slices.Contains(line, id) }) {
 			w.violations.add("a reminder has each severe open finding", "%s is missing in %v", id, reminded)
 		}
 	}
@@ -291,7 +311,12 @@ func (w *world) checkMessages() {
 			continue // a summary that only counts findings sends no message
 		}
 		all, since := w.notices[f.ID], w.hub.since[f.ID]
-		if time.Since(since) < 10*time.Minute {
+		received, known := w.optional.received[f.ID]
+		if !known {
+			w.counts["findings that a new notifier does not know"]++
+			continue
+		}
+		if time.Since(since) < 10*time.Minute || time.Since(received) < 10*time.Minute {
 			continue // a window has just passed: the event is on its way
 		}
 		says := func(changes ...string) bool {
@@ -312,10 +337,7 @@ func (w *world) checkMessages() {
 		}
 	}
 	w.checkCap()
-	repeats := 0
-	for _, n := range w.chats {
-		repeats += n - 1
-	}
+	repeats := w.optional.repeats + w.repeats()
 	w.counts["messages that were repeated"] += repeats
 	mayRepeat := 0
 	for _, k := range []kind{crash, answerLost, answerRetried, slowCall} {
@@ -327,6 +349,15 @@ func (w *world) checkMessages() {
 	if n := len(w.notifyDeadLetters.messages); n > 0 {
 		w.violations.add("events become no dead letters", "%d", n)
 	}
+}
+
+// repeats counts the messages to chats that were sent again.
+func (w *world) repeats() int {
+	repeats := 0
+	for _, n := range w.chats {
+		repeats += n - 1
+	}
+	return repeats
 }
 
 // observeIncident records the findings and resources that an incident names.

@@ -57,6 +57,8 @@ type settings struct {
 	// withoutRule is the rule of correlation that is left out, window changes that of [noisy].
 	withoutRule string
 	window      int
+	// notify and correlate are the numbers of the constructs; see [optional].
+	notify, correlate int
 }
 
 // has reports whether a deployment has a behavior.

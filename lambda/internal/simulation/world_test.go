@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
 )
@@ -52,7 +51,8 @@ type world struct {
 	// notices are the messages to people by finding ID, events counts those of Security Hub.
 	notices map[string][]notice
 	notify  notifyMode
-	// reminder has the findings that the next reminder must have; nil if that is not known.
+	// reminder has the findings that the next reminder may have, and whether it must have them; nil if
+	// that is not known.
 	reminder map[string]bool
 	// chats counts equal messages to chats.
 	chats                                map[string]int
@@ -71,6 +71,9 @@ type world struct {
 	deployed []settings
 	// deploying is until when the last deployment lasts.
 	deploying time.Time
+	optional  optional
+	// notifyTable and correlateTable are the names of the present tables.
+	notifyTable, correlateTable string
 }
 
 // violations has the invariants that do not hold, each with its first example.
@@ -112,7 +115,7 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 	time.Sleep(time.Until(epoch.Add(time.Duration(seed%3600) * time.Second)))
 	log := newTrace(keep)
 	log.begin = time.Now()
-	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), registry: newRegistry(), named: map[string][]string{}, suppressions: suppressions{descriptions: map[string]string{}}, notices: map[string][]notice{}, parts: map[string]*part{}, chats: map[string]int{}, dir: dir}
+	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), registry: newRegistry(), named: map[string][]string{}, suppressions: suppressions{descriptions: map[string]string{}}, notices: map[string][]notice{}, parts: map[string]*part{}, chats: map[string]int{}, dir: dir, optional: newOptional()}
 	w.dynamodb = dynamodbtest.New(
 		dynamodbtest.Schema{
 			Name: ledgerTable, Partition: contract.LedgerPartitionKey, Sort: contract.LedgerSortKey, Expiry: contract.LedgerExpiry,
@@ -121,14 +124,6 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 		dynamodbtest.Schema{
 			Name: stateTable, Partition: contract.StatePartitionKey, Sort: contract.StateSortKey, Expiry: contract.StateExpiry,
 			Indexes: []dynamodbtest.Index{{Name: contract.StateDueIndex, Partition: contract.StateDueShard, Sort: contract.StateDueAt, KeysOnly: true}},
-		},
-		dynamodbtest.Schema{
-			Name: correlateTable, Partition: contract.StatePartitionKey, Sort: contract.StateSortKey, Expiry: contract.StateExpiry,
-			Indexes: []dynamodbtest.Index{{Name: contract.StateDueIndex, Partition: contract.StateDueShard, Sort: contract.StateDueAt, KeysOnly: true}},
-		},
-		dynamodbtest.Schema{
-			Name: notifyTable, Partition: contract.NotifyPartitionKey, Sort: contract.NotifySortKey, Expiry: contract.NotifyExpiry,
-			Indexes: []dynamodbtest.Index{{Name: contract.NotifyOpenIndex, Partition: contract.NotifyOpenSeverity, Sort: contract.NotifyOpenSince}},
 		},
 	)
 	w.dynamodb.Now = time.Now
@@ -140,19 +135,24 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 	w.dynamodb.Stale = func(since time.Duration) bool { return since < time.Second && f.strikes(staleRead, w.serving) }
 	w.dynamodb.Throttle = func(string, dynamodbtest.Item) bool { return f.strikes(tablePartial, w.serving) }
 	w.hub = newHub(w, nil)
-	w.deploy()
+	construct := 0
 	if notify {
-		w.deployNotify()
-		w.deployCorrelate()
+		construct = 1
+	}
+	w.deploy(construct)
+	if notify {
+		w.optional.notify, w.optional.correlate = construct, construct
+		w.deployNotify(w.deployed[0])
+		w.deployCorrelate(w.deployed[0])
 		w.hub = newHub(w, w.bus)
 	}
 	return w
 }
 
 // deploy creates queues and functions with the settings of the constructs.
-func (w *world) deploy() {
+func (w *world) deploy(construct int) {
 	w.deadLetters = w.queue("dead-letters", 30*time.Second, nil, 0)
-	w.deployed = []settings{{window: w.rng.IntN(5)}}
+	w.deployed = []settings{{window: w.rng.IntN(5), notify: construct, correlate: construct}}
 	w.forwarder = w.function("forwarder", time.Minute, buildForwarder, w.forwarderEnvironment(w.deployed[0], "forwarder"))
 	w.auditor = w.function("auditor", 5*time.Minute, buildForwarder, w.forwarderEnvironment(w.deployed[0], "auditor"))
 	w.resources = w.function("auditresources", 2*time.Minute, buildResources, nil)
@@ -192,6 +192,9 @@ func (w *world) deployEngine() {
 func (w *world) eachMinute(fn *function, request string) {
 	next := time.Now().Truncate(w.pace(time.Minute)).Add(w.pace(time.Minute))
 	w.at(next, func() {
+		if fn.removed {
+			return
+		}
 		event := []byte(strings.ReplaceAll(request, "<aws.scheduler.scheduled-time>", next.Format(time.RFC3339)))
 		run := func() { w.invoke(fn, event, func(any, error, bool) {}) }
 		late := w.between(0, time.Minute)
@@ -329,6 +332,7 @@ func (w *world) plan(active time.Duration) {
 			w.after(at, w.redeploy)
 		}
 	}
+	w.planConstructs(active)
 	for range 2 {
 		at := w.between(active/4, active)
 		if w.faults.strikes(registryChange, nil) {
@@ -347,42 +351,4 @@ func (w *world) plan(active time.Duration) {
 			w.after(at, func() { w.stopSources(fn, lasts) })
 		}
 	}
-}
-
-// redeploy deploys other settings, or an earlier deployment again. The forwarder is first, so that
-// it knows new behaviors before their first alarm; a rollback goes the other way.
-func (w *world) redeploy() {
-	if time.Now().Before(w.deploying) { // CloudFormation updates a stack once at a time
-		w.at(w.deploying, w.redeploy)
-		return
-	}
-	next := settings{number: len(w.deployed), connections: pick(w.scheduler, []string{"", fewerConnections, noConnections}), severity: pick(w.scheduler, []defender.Severity{defender.Low, defender.High})}
-	next.withoutRule, next.window = pick(w.scheduler, []string{"", "", vanished, worsens, exposed, campaign}), pick(w.scheduler, []int{w.deployed[0].window, 5})
-	first, then := []*function{w.forwarder, w.auditor}, []*function{w.evaluator, w.closer, w.correlator, w.notifier}
-	if w.chance(0.3) {
-		next = pick(w.scheduler, w.deployed)
-		first, then = then, first
-		w.counts["rollbacks"]++
-	}
-	w.deployed = append(w.deployed, next)
-	deploy := func(all []*function) {
-		for _, f := range all {
-			switch f {
-			case w.forwarder, w.auditor:
-				w.update(f, w.forwarderEnvironment(next, f.name))
-			case w.notifier:
-				w.update(f, w.notifierEnvironment(next))
-			case w.correlator:
-				w.update(f, w.correlatorEnvironment(next))
-			default:
-				w.update(f, w.evaluatorEnvironment(next, f.name))
-			}
-		}
-	}
-	deploy(first)
-	w.customResource(len(w.deployed))
-	w.suppress(len(w.deployed))
-	rest := w.between(0, 3*time.Minute)
-	w.deploying = time.Now().Add(rest + time.Second)
-	w.after(rest, func() { deploy(then) })
 }

@@ -91,6 +91,21 @@ func TestWithoutCorrelationEveryCompositeFindingIsArchived(t *testing.T) {
 	r.want(map[string]string{stolen: "ARCHIVED", chain: "ARCHIVED"})
 }
 
+// A correlator that has lost its state sends nothing about the composite findings of before. The
+// rules are still deployed, so nothing else ends these.
+func TestCompositeFindingThatIsNotSentAnyMoreEnds(t *testing.T) {
+	r := newRig(t)
+	r.rules("stolen", "chain")
+	r.must(r.composite("stolen", "pump-7", asff.Active, r.now), r.composite("chain", "pump-7", asff.Active, r.now))
+	for range 8 {
+		r.must(r.composite("chain", "pump-7", asff.Active, r.now))
+		r.refresh(24 * time.Hour)
+	}
+	r.want(map[string]string{stolen: "ARCHIVED", chain: "ACTIVE"})
+	r.must(r.composite("stolen", "pump-7", asff.Active, r.now))
+	r.want(map[string]string{stolen: "ACTIVE", chain: "ACTIVE"})
+}
+
 // Security Hub accepts a composite finding with everything that one can have.
 func TestLargestCompositeFindingIsImported(t *testing.T) {
 	r := newRig(t)

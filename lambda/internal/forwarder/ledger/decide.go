@@ -164,6 +164,9 @@ func repeats(e Entry, s signal.Signal, now int64) bool {
 // in no schedule any more, or never finishes.
 const unreported = " No audit has reported this for 90 days, after which Device Defender also deletes it. It is not known whether it still holds."
 
+// unsent explains why a composite finding ended although no part did.
+const unsent = " The correlator has not sent this for 7 days, because it has lost its state or does not run. It is not known whether it still matches."
+
 // decideDue handles an entry that the index lists as due; the index may lag behind.
 func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, decision) {
 	switch {
@@ -182,8 +185,11 @@ func (l *Ledger) decideDue(e *Entry, now time.Time) (Entry, decision) {
 	finding := *e.Finding
 	if quiet := l.quietAt(*e); !quiet.IsZero() && !quiet.After(now) {
 		finding.RecordState, next.State = asff.Archived, asff.Archived
-		if e.Source == defender.AuditNotifications {
+		switch e.Source {
+		case defender.AuditNotifications:
 			finding = finding.Noted(unreported)
+		case defender.CorrelatedFindings:
+			finding = finding.Noted(unsent)
 		}
 	}
 	next.Finding = content(next, finding)

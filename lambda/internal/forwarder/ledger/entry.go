@@ -256,6 +256,8 @@ func (l *Ledger) quietAt(e Entry) time.Time {
 	switch {
 	case e.Source == defender.AuditNotifications:
 		return time.UnixMilli(max(e.LastObserved, e.Order.Time)).Add(contract.AuditFindingLifetime)
+	case e.Source == defender.CorrelatedFindings:
+		return time.UnixMilli(e.Order.Time).Add(contract.IncidentLifetime)
 	case e.clears():
 		return time.Time{}
 	}
