@@ -21,7 +21,8 @@ import (
 // VerificationProps configure [Verification]. The zero value deploys a queue, a function and an
 // alarm.
 type VerificationProps struct {
-	// Function configures the function. It needs network access to AWS IoT and CloudWatch Logs.
+	// Function configures the function. It needs network access to AWS IoT, Security Hub and CloudWatch
+	// Logs.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
 	// Prebuilt is the path of a prebuilt lambda/verification, as ForwarderProps.Prebuilt says.
@@ -114,14 +115,15 @@ func NewVerification(scope constructs.Construct, id *string, props *Verification
 		description: "Sends alarms of Device Defender Detect that an analyst verified", pattern: verifiedAlarms(), key: p.EncryptionKey,
 		visibility: visibility(verificationTimeout, defaultBatchWindow), receives: verificationReceives,
 	})
-	statements := []awsiam.PolicyStatement{v.events.consumePermissions(), allow([]string{"iot:PutVerificationStateOnViolation"}, "*")}
+	// AWS documents no resource type for GetFindings (unverified).
+	statements := []awsiam.PolicyStatement{v.events.consumePermissions(), allow([]string{"iot:PutVerificationStateOnViolation", "securityhub:GetFindings"}, "*")}
 	statements = append(statements, useKey(p.EncryptionKey)...)
 	v.function = newGoFunction(v, "Function", goFunction{
 		description: "Copies verification states from AWS Security Hub to Device Defender Detect", code: p.code, FunctionProps: value(p.Function),
 		timeout: verificationTimeout, memoryMiB: 128, key: p.EncryptionKey, statements: statements,
 		environment: map[string]string{contract.EnvLogLevel: value(p.Function).LogLevel.String()},
 		suppressions: append(aliasSuppressions(v, p.EncryptionKey), nagSuppression{
-			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for violations, so the action cannot name a resource.",
+			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for violations, and any finding may have to be read.",
 			findings: []string{"Resource::*"},
 		}),
 	})

@@ -43,8 +43,8 @@ func TestVerificationStatesAreCopiedToDetect(t *testing.T) {
 	}
 	want := append(awsCalls(t, "verification"), polling...)
 	slices.Sort(want)
-	if got := allowed(tp, "HubDetectVerificationFunction"); !slices.Equal(got, want) || len(want) != 4 {
-		t.Errorf("the function is allowed %v\nand calls %v, want 4 actions", got, want)
+	if got := allowed(tp, "HubDetectVerificationFunction"); !slices.Equal(got, want) || len(want) != 5 {
+		t.Errorf("the function is allowed %v\nand calls %v, want 5 actions", got, want)
 	}
 }
 

@@ -15,10 +15,10 @@ import (
 )
 
 func main() {
-	client, err := verification.AWS(context.Background())
+	clients, err := verification.AWS(context.Background())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "verification:", err)
 		os.Exit(1)
 	}
-	lambda.Start(verification.New(client, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr}).Handle)
+	lambda.Start(verification.New(clients, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr}).Handle)
 }

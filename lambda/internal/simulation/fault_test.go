@@ -149,25 +149,26 @@ func parseKinds(text string) ([]kind, error) {
 }
 
 // handlers are the functions that the stack deploys, as the simulation names them.
-var handlers = []string{"forwarder", "auditor", "auditresources", "evaluator", "closer", "notifier", "correlator"}
+var handlers = []string{"forwarder", "auditor", "auditresources", "evaluator", "closer", "notifier", "correlator", "verification"}
 
 var (
 	withTables = []string{"forwarder", "auditor", "evaluator", "closer", "notifier", "correlator"}
+	writers    = append([]string{"verification"}, withTables...)
 	importers  = []string{"forwarder", "auditor"}
-	consumers  = []string{"forwarder", "auditor", "evaluator", "notifier", "correlator"}
+	consumers  = []string{"forwarder", "auditor", "evaluator", "notifier", "correlator", "verification"}
 )
 
 // cells are the functions that each kind of fault must have struck. The other cells of the table
 // are faults that the function cannot have, or too rare to require.
 var cells = map[kind][]string{
 	crash: handlers, slowCall: handlers, queueFails: handlers,
-	tableThrottle: withTables, answerLost: withTables, answerRetried: withTables, clockSkew: withTables, deployment: {"forwarder", "auditor", "evaluator", "closer", "correlator", "notifier"}, eventDuplicate: {"notifier", "correlator"},
+	tableThrottle: withTables, answerLost: writers, answerRetried: writers, clockSkew: withTables, deployment: withTables, eventDuplicate: {"notifier", "correlator", "verification"},
 	tablePartial: {"evaluator", "closer"}, staleRead: {"closer"}, lifecycleSkew: {"evaluator"}, pageExpires: {"auditor"},
-	hubFailure: importers, hubLost: importers, hubPartial: importers, hubStubborn: importers, hubBusy: importers, hubOff: {"forwarder"},
-	queueDuplicate: consumers, queueReorder: {"forwarder", "evaluator", "notifier", "correlator"}, queueDelay: consumers,
+	hubFailure: {"forwarder", "auditor", "verification"}, hubLost: importers, hubPartial: importers, hubStubborn: importers, hubBusy: importers, hubOff: {"forwarder"},
+	queueDuplicate: consumers, queueReorder: {"forwarder", "evaluator", "notifier", "correlator", "verification"}, queueDelay: consumers,
 	ruleDuplicate: {"forwarder", "evaluator"}, ruleError: {"forwarder", "evaluator"},
 	scheduleOdd: {"forwarder", "closer", "correlator", "notifier"}, registryChange: {"evaluator", "closer"},
-	sourceStops: {"forwarder", "evaluator", "notifier", "correlator"},
+	sourceStops:     {"forwarder", "evaluator", "notifier", "correlator"},
 	constructChange: {"notifier", "correlator"},
 }
 

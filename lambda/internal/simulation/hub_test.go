@@ -231,6 +231,7 @@ func (h *hub) edit() {
 	})
 	if err == nil && len(out.UnprocessedFindings) == 0 {
 		h.edits[f.ID] = note
+		h.world.detect.decide(f.ID, string(hubtypes.VerificationStateTruePositive))
 		h.world.faults.hits[hit{analystEdits, "-"}]++
 	}
 }
@@ -298,7 +299,8 @@ func (h *hub) checkEdits() {
 		if !edited {
 			continue
 		}
-		if f.Note == nil || f.Note.Text != note || f.UserDefinedFields["ticket"] != note || f.VerificationState != string(hubtypes.VerificationStateTruePositive) {
+		verified := violationOf(f) != "" || f.VerificationState == string(hubtypes.VerificationStateTruePositive) // checkVerification compares Detect's
+		if f.Note == nil || f.Note.Text != note || f.UserDefinedFields["ticket"] != note || !verified {
 			text, _ := json.Marshal(f)
 			h.world.violations.add("what an analyst set survives", "%s", text)
 		}

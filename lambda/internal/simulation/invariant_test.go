@@ -28,6 +28,7 @@ var invariants = []struct {
 	{correlateInvariant, (*world).checkIncidents},
 	{"an active incident has an active part", (*world).checkParts},
 	{notifyInvariant, (*world).checkMessages},
+	{verificationInvariant, (*world).checkVerification},
 	{"suppressions are those of the last deployment", (*world).checkSuppressions},
 	{"invalid messages are dead letters", (*world).checkDeadLetters},
 	{"nothing waits", (*world).checkNothingWaits},

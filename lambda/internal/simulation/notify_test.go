@@ -51,6 +51,9 @@ func (w *world) bus(i securityhubtest.Imported) {
 		targets = append(targets, w.correlateQueue)
 		w.observePart(i.Finding)
 	}
+	if w.detect.wants(i.Finding) {
+		targets = append(targets, w.detect.queue)
+	}
 	for _, q := range targets {
 		times := 1
 		if w.faults.strikes(eventDuplicate, q.source.fn) {

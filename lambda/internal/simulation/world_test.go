@@ -72,6 +72,8 @@ type world struct {
 	// deploying is until when the last deployment lasts.
 	deploying time.Time
 	optional  optional
+	// detect is nil in runs without Detect's notifications.
+	detect *detect
 	// notifyTable and correlateTable are the names of the present tables.
 	notifyTable, correlateTable string
 }
@@ -144,6 +146,7 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 		w.optional.notify, w.optional.correlate = construct, construct
 		w.deployNotify(w.deployed[0])
 		w.deployCorrelate(w.deployed[0])
+		w.deployVerification()
 		w.hub = newHub(w, w.bus)
 	}
 	return w
@@ -267,6 +270,7 @@ func (w *world) live(active time.Duration) {
 			w.startSources(fn)
 		}
 	}
+	w.detect.redrive(w)
 	w.log.printf("quiet")
 	const settles, longest = 4 * time.Hour, 12 * time.Hour
 	from := time.Now()
@@ -314,6 +318,7 @@ func (w *world) plan(active time.Duration) {
 	w.devices(active)
 	w.fleet(active)
 	w.audit(active)
+	w.planDetect(active)
 	for range 2 {
 		at, off := w.between(0, active), w.between(time.Minute, 3*time.Hour)
 		if w.faults.strikes(hubOff, w.forwarder) {

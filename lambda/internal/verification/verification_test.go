@@ -11,16 +11,44 @@ import (
 	"testing"
 
 	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
+	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	hubtypes "github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 
 	"github.com/defenderhub/defenderhub/lambda/internal/verification"
 )
 
-// fakeIoT keeps the states that it receives, and fails for the violations of errs.
+// fakeIoT keeps the states that it receives, and fails for the violations of errs. It is also a
+// Security Hub with the findings of shown.
 type fakeIoT struct {
 	states map[string]string
 	errs   map[string]error
+	// shown are the states of the findings of Detect's own integration whose ID is that of their
+	// violation. The first of several is returned first.
+	shown map[string][]string
+	reads int
+	// off is the error of GetFindings.
+	off error
+}
+
+func (f *fakeIoT) GetFindings(_ context.Context, in *securityhub.GetFindingsInput, _ ...func(*securityhub.Options)) (*securityhub.GetFindingsOutput, error) {
+	f.reads++
+	out := &securityhub.GetFindingsOutput{}
+	for _, filter := range in.Filters.Id {
+		states := f.shown[*filter.Value]
+		if len(states) == 0 {
+			continue
+		}
+		out.Findings = append(out.Findings, hubtypes.AwsSecurityFinding{
+			Id: filter.Value, ProductArn: aws.String(native), VerificationState: hubtypes.VerificationState(states[0]), ProductFields: map[string]string{"ViolationId": *filter.Value},
+		})
+		if len(states) > 1 {
+			f.shown[*filter.Value] = states[1:]
+		}
+	}
+	return out, f.off
 }
 
 func (f *fakeIoT) PutVerificationStateOnViolation(_ context.Context, in *iot.PutVerificationStateOnViolationInput, _ ...func(*iot.Options)) (*iot.PutVerificationStateOnViolationOutput, error) {
@@ -53,7 +81,7 @@ func message(id, product, findingID, violation, state string, minute int) events
 func handle(t *testing.T, f *fakeIoT, messages ...events.SQSMessage) (failed []string) {
 	t.Helper()
 	f.states = map[string]string{}
-	h := &verification.Handler{IoT: f, Log: slog.New(slog.DiscardHandler)}
+	h := &verification.Handler{Clients: verification.Clients{IoT: f, SecurityHub: f}, Log: slog.New(slog.DiscardHandler)}
 	out, err := h.Handle(context.Background(), events.SQSEvent{Records: messages})
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +116,51 @@ func TestTheLatestStateOfABatchWins(t *testing.T) {
 		if handle(t, f, batch...); f.states["v"] != "FALSE_POSITIVE" {
 			t.Errorf("copied %v, want FALSE_POSITIVE", f.states)
 		}
+	}
+}
+
+// An event that was retried is older than what Security Hub has by now.
+func TestTheStateOfTheFindingIsCopied(t *testing.T) {
+	f := &fakeIoT{shown: map[string][]string{"v": {"TRUE_POSITIVE"}, "w": {"UNKNOWN"}}}
+	failed := handle(t, f, message("1", native, "v", "v", "FALSE_POSITIVE", 1), message("2", native, "w", "w", "FALSE_POSITIVE", 1))
+	if want := map[string]string{"v": "TRUE_POSITIVE"}; !maps.Equal(f.states, want) || failed != nil || f.reads != 2 {
+		t.Errorf("copied %v after %d reads, failed %v; want %v after 2 reads and no failure", f.states, f.reads, failed, want)
+	}
+}
+
+// AWS does not document that GetFindings returns an update at once, so an event that says something
+// else is retried once.
+func TestAnEventIsRetriedOnceIfTheFindingDiffers(t *testing.T) {
+	for receives, want := range map[string][]string{"1": {"1"}, "2": nil} {
+		for _, shown := range []string{"TRUE_POSITIVE", "UNKNOWN"} {
+			f := &fakeIoT{shown: map[string][]string{"v": {shown}}}
+			m := message("1", native, "v", "v", "FALSE_POSITIVE", 1)
+			m.Attributes = map[string]string{"ApproximateReceiveCount": receives}
+			failed := handle(t, f, m)
+			if copied := receives == "2" && shown != "UNKNOWN"; !slices.Equal(failed, want) || (f.states["v"] == shown) != copied || len(f.states) > 1 {
+				t.Errorf("received %s times, finding %s: copied %v, failed %v; want failed %v", receives, shown, f.states, failed, want)
+			}
+		}
+	}
+}
+
+// Another invocation may copy a newer state while this one copies an older state: the last one to
+// write must have read the newest.
+func TestStateThatChangesMeanwhileIsCopiedToo(t *testing.T) {
+	f := &fakeIoT{shown: map[string][]string{"v": {"FALSE_POSITIVE", "TRUE_POSITIVE", "BENIGN_POSITIVE"}}}
+	if failed := handle(t, f, message("1", native, "v", "v", "FALSE_POSITIVE", 1)); f.states["v"] != "BENIGN_POSITIVE" || failed != nil {
+		t.Errorf("copied %v, failed %v; want BENIGN_POSITIVE and no failure", f.states, failed)
+	}
+	f.shown["v"] = []string{"FALSE_POSITIVE", "TRUE_POSITIVE", "FALSE_POSITIVE", "TRUE_POSITIVE", "FALSE_POSITIVE", "TRUE_POSITIVE"}
+	if failed := handle(t, f, message("1", native, "v", "v", "FALSE_POSITIVE", 1)); !slices.Equal(failed, []string{"1"}) {
+		t.Errorf("failed %v, want a retry of a state that changes all the time", failed)
+	}
+}
+
+func TestWithoutSecurityHubNothingIsCopied(t *testing.T) {
+	f := &fakeIoT{off: errors.New("throttled")}
+	if failed := handle(t, f, message("1", native, "v", "v", "FALSE_POSITIVE", 1)); !slices.Equal(failed, []string{"1"}) || len(f.states) > 0 {
+		t.Errorf("copied %v, failed %v; want nothing copied and message 1 failed", f.states, failed)
 	}
 }
 
