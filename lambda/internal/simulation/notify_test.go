@@ -50,6 +50,7 @@ func (w *world) bus(i securityhubtest.Imported) {
 	if !composite(i.Finding) && w.correlator != nil { // neither the pattern nor the correlator lets composite findings through
 		targets = append(targets, w.correlateQueue)
 		w.observePart(i.Finding)
+		w.campaigns.sentTo(event)
 	}
 	if w.detect.wants(i.Finding) {
 		targets = append(targets, w.detect.queue)

@@ -168,7 +168,7 @@ func (w *world) forgetMessages() {
 // forgetParts begins anew with the reference of incidents: a correlator that was added knows
 // findings from their first event on.
 func (w *world) forgetParts() {
-	w.parts = map[string]*part{}
+	w.parts, w.campaigns = map[string]*part{}, newCampaigns()
 	w.optional.correlateFrom, w.optional.correlateSince = len(w.deployed)-1, time.Now()
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -27,7 +28,9 @@ type scheduler struct {
 	timed   int
 	steps   int
 	clients int
-	ledger  protocolHistory
+	// doing is the call that has its effect now.
+	doing  *call
+	ledger protocolHistory
 
 	mu       sync.Mutex
 	parked   []*call
@@ -55,6 +58,8 @@ type call struct {
 	// called is when the call was made and client whose it is, for the history of the ledger.
 	called int64
 	client int
+	// event is that of the invocation that made the call.
+	event json.RawMessage
 	// abandoned calls may have an effect, but no goroutine waits for their answer.
 	abandoned bool
 	// twins are equal calls of other goroutines at the same moment. They get the same answer: which
@@ -102,7 +107,10 @@ func ask[T any](ctx context.Context, e *environment, service, operation, about s
 		return zero, &aws.RequestCanceledError{Err: err}
 	}
 	c := &call{env: e, service: service, operation: operation, about: about, reply: make(chan answer, 1)}
-	c.do = func() (any, error) { return do() }
+	c.do = func() (any, error) {
+		e.world.doing = c
+		return do()
+	}
 	e.world.park(c)
 	select {
 	case a := <-c.reply:
@@ -234,6 +242,9 @@ func (s *scheduler) collect() {
 		if c.env.dead.Load() {
 			c.reply <- answer{err: errCrashed}
 			continue
+		}
+		if i := c.env.serving; i != nil {
+			c.event = i.event
 		}
 		if last != nil && last.compare(c) == 0 {
 			last.twins = append(last.twins, c)

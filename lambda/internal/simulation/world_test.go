@@ -72,6 +72,7 @@ type world struct {
 	// deploying is until when the last deployment lasts.
 	deploying time.Time
 	optional  optional
+	campaigns campaigns
 	// detect is nil in runs without Detect's notifications.
 	detect *detect
 	// notifyTable and correlateTable are the names of the present tables.
@@ -117,7 +118,7 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 	time.Sleep(time.Until(epoch.Add(time.Duration(seed%3600) * time.Second)))
 	log := newTrace(keep)
 	log.begin = time.Now()
-	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), registry: newRegistry(), named: map[string][]string{}, suppressions: suppressions{descriptions: map[string]string{}}, notices: map[string][]notice{}, parts: map[string]*part{}, chats: map[string]int{}, dir: dir, optional: newOptional()}
+	w := &world{scheduler: newScheduler(seed, log, f), seed: seed, begin: time.Now(), counts: map[string]int{}, model: newModel(), audits: newAudits(), registry: newRegistry(), named: map[string][]string{}, suppressions: suppressions{descriptions: map[string]string{}}, notices: map[string][]notice{}, parts: map[string]*part{}, chats: map[string]int{}, dir: dir, optional: newOptional(), campaigns: newCampaigns()}
 	w.dynamodb = dynamodbtest.New(
 		dynamodbtest.Schema{
 			Name: ledgerTable, Partition: contract.LedgerPartitionKey, Sort: contract.LedgerSortKey, Expiry: contract.LedgerExpiry,
@@ -132,6 +133,7 @@ func newWorld(seed uint64, f *faults, keep bool, dir string, notify bool) *world
 	w.dynamodb.Observe = func(a dynamodbtest.Access) {
 		w.ledger.observe(a)
 		w.hub.observe(a)
+		w.observeCampaign(a)
 	}
 	w.dynamodb.PageItems = 7
 	w.dynamodb.Stale = func(since time.Duration) bool { return since < time.Second && f.strikes(staleRead, w.serving) }
