@@ -45,13 +45,22 @@ type datum struct {
 	resumed time.Time
 }
 
+// streamBlind is how long after the evaluator's last report the closer cannot distinguish new records
+// of a stream from judged ones, if the evaluator was behind.
+// docs/detect.md says so under Backlogs.
+const streamBlind = 3*time.Minute + 30*time.Second
+
 // delivered notes that an evaluator gets a batch. The engine judges a backlog by the times at which
 // the transport received it. So telemetry that waited in a pause is late if newer telemetry of its
-// device was, or may be, judged before it.
-func delivered(batch []*datum, paused pause) {
+// device was, or may be, judged before it. So is what a stream received while the closer was blind.
+func (w *world) delivered(batch []*datum, paused pause) {
+	seen := paused.from
+	if w.stream != nil {
+		seen = seen.Add(streamBlind)
+	}
 	for _, d := range batch {
 		at, h := time.UnixMilli(d.time), &d.of.history
-		if d.waits && !paused.holds() && at.After(paused.from) && at.Before(paused.until) {
+		if d.waits && !paused.holds() && at.After(seen) && at.Before(paused.until) {
 			d.resumed = paused.until
 			h.late = h.late || h.newest.Sub(at) > lateBound
 		}

@@ -240,7 +240,7 @@ func (s *source) deliver() {
 	if err != nil {
 		panic(err) // strings always marshal
 	}
-	delivered(data, s.fn.paused)
+	w.delivered(data, s.fn.paused)
 	w.invoke(s.fn, event, func(value any, err error, failed bool) {
 		s.running--
 		if err == nil && !failed {

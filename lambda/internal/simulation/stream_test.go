@@ -96,7 +96,7 @@ func (h *shard) deliver() {
 	if err != nil {
 		panic(err)
 	}
-	delivered(data, s.fn.paused)
+	w.delivered(data, s.fn.paused)
 	w.invoke(s.fn, text, func(value any, err error, failed bool) {
 		h.running = false
 		wait := time.Duration(0)
