@@ -25,9 +25,25 @@ type Progress struct {
 // environments may get new messages while others work on a backlog.
 const LagAge = 2 * time.Minute
 
+// beats is how often Beat tries. Without the heartbeat of the last telemetry of a stream, the closer
+// takes that telemetry for a backlog until newer telemetry arrives.
+const beats = 5
+
 // Beat stores progress, unless a greater lag was stored recently.
 func (s *Store) Beat(ctx context.Context, p Progress) error {
-	err := s.put(ctx, &dynamodb.PutItemInput{
+	for failures := 1; ; failures++ {
+		err := s.beat(ctx, p)
+		if err == nil || errors.Is(err, ErrConflict) {
+			return nil
+		}
+		if failures == beats || !s.backoff.Wait(ctx, failures) {
+			return err
+		}
+	}
+}
+
+func (s *Store) beat(ctx context.Context, p Progress) error {
+	return s.put(ctx, &dynamodb.PutItemInput{
 		TableName: &s.table,
 		Item: item{
 			contract.StatePartitionKey: attribute.Text(contract.StateProgressKey), contract.StateSortKey: attribute.Text(contract.StateProgressKey),
@@ -38,10 +54,6 @@ func (s *Store) Beat(ctx context.Context, p Progress) error {
 		ExpressionAttributeNames:  map[string]string{"#at": contract.StateHeartbeat, "#lag": contract.StateLag},
 		ExpressionAttributeValues: item{":lag": attribute.Number(p.Lag.Milliseconds()), ":since": attribute.Number(p.At.Add(-LagAge).UnixMilli())},
 	})
-	if errors.Is(err, ErrConflict) {
-		return nil
-	}
-	return err
 }
 
 // Progress reads what [Store.Beat] stored, consistently.

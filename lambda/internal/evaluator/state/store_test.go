@@ -106,3 +106,15 @@ func TestFailedReadsAreFaultsOfTheirSubjects(t *testing.T) {
 		t.Errorf("faults %v, want one each for a and b, none of them ErrState", faults)
 	}
 }
+
+// The closer waits for the telemetry of a heartbeat that is missing, so a throttled one is repeated.
+func TestThrottledHeartbeatIsRepeated(t *testing.T) {
+	for failures, stored := range map[int]bool{4: true, 5: false} {
+		store := state.New(&throttled{newTable(), failures}, "state", func(int64) int64 { return 0 })
+		err := store.Beat(t.Context(), state.Progress{At: at(1)})
+		p, readErr := store.Progress(t.Context())
+		if (err == nil) != stored || p.At.Equal(at(1)) != stored || readErr != nil {
+			t.Errorf("%d failures: error %v, progress %+v, %v; want stored %t", failures, err, p, readErr, stored)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -26,4 +27,17 @@ type failing struct {
 
 func (f failing) BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
 	return nil, f.err
+}
+
+// throttled is a table whose first writes fail.
+type throttled struct {
+	*dynamodbtest.Service
+	left int
+}
+
+func (t *throttled) PutItem(ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
+	if t.left--; t.left >= 0 {
+		return nil, errors.New("throttled")
+	}
+	return t.Service.PutItem(ctx, in, options...)
 }
