@@ -100,7 +100,11 @@ func TestMutations(t *testing.T) {
 		}
 		begin := time.Now()
 		seeds, err := m.run(t, root)
-		row := fmt.Sprintf("| `%s` | %s | %s | %d |\n", m.name, m.area, m.what, seeds)
+		found := strconv.Itoa(seeds)
+		if err != nil {
+			found = fmt.Sprintf("not in %d", mutantSeeds)
+		}
+		row := fmt.Sprintf("| `%s` | %s | %s | %s |\n", m.name, m.area, m.what, found)
 		fmt.Print(row)
 		table += row
 		if err != nil {
