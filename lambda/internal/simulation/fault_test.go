@@ -99,6 +99,11 @@ func swarm(seed uint64, without ...kind) *faults {
 	return f
 }
 
+// some reports whether one of these kinds is on.
+func (f *faults) some(kinds ...kind) bool {
+	return slices.ContainsFunc(kinds, func(k kind) bool { return f.on[k] })
+}
+
 // String names the kinds that are on.
 func (f *faults) String() string {
 	var names []string

@@ -143,6 +143,32 @@ func (w *world) checkNothingWaits() {
 	}
 }
 
+// checkOwners requires that a message is not finished before its claims are imported. Claims that
+// were left to the next invocation with quota, or that Security Hub fails, are due by the schedule.
+// It checks what the schedule would repair, in runs in which no function ends between two calls.
+func (w *world) checkOwners() {
+	if w.faults.some(crash, slowCall, hubOff) || !w.idle() {
+		return
+	}
+	for _, it := range w.dynamodb.Items(ledgerTable) {
+		doc, ok := it["doc"].(*types.AttributeValueMemberS)
+		if !ok {
+			continue
+		}
+		var e struct {
+			Status, ID                   string
+			UpdatedAt, LeftAt, DoubtedAt int64
+		}
+		if err := json.Unmarshal([]byte(doc.Value), &e); err != nil || e.Status != "pending" || e.LeftAt > 0 || e.DoubtedAt > 0 {
+			continue
+		}
+		w.counts["unconfirmed claims checked"]++
+		if shown := w.hub.seen[e.ID]; shown.updated != time.UnixMilli(e.UpdatedAt).UTC().Format("2006-01-02T15:04:05.000Z") {
+			w.violations.add("messages import what they claim", "%s is claimed and not imported, and no message waits: %s; Security Hub has %+v", e.ID, doc.Value, shown)
+		}
+	}
+}
+
 // settings are those of the last deployment.
 func (w *world) settings() settings { return w.deployed[len(w.deployed)-1] }
 

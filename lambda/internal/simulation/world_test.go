@@ -234,6 +234,7 @@ func (w *world) pace(d time.Duration) time.Duration {
 func (w *world) hourly() {
 	next := time.Now().Truncate(w.pace(time.Hour)).Add(w.pace(time.Hour))
 	w.at(next, func() {
+		w.checkOwners()
 		late := w.between(0, 10*time.Minute)
 		event := contract.RefreshRequest(next.Format(time.RFC3339))
 		if w.faults.strikes(scheduleOdd, w.forwarder) {
