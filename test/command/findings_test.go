@@ -72,7 +72,7 @@ func TestProvokedPolicyIsFollowedAndRemoved(t *testing.T) {
 		w.must(nil, err)
 		return len(out.Policies)
 	}
-	r := run(t, w.cloud, nil, "provoke", "policy", "--yes", "--wait", "2m", "--json")
+	r := run(t, w.cloud, nil, "provoke", "policy", "--yes", "--wait", "10m", "--json")
 	if r.status != 0 || !strings.Contains(r.stdout, "IOT_POLICY_OVERLY_PERMISSIVE_CHECK") || !strings.Contains(r.stdout, "ARCHIVED") || policies() != 0 {
 		t.Errorf("status %d, %d policies left: %s%s", r.status, policies(), r.stdout, r.stderr)
 	}
