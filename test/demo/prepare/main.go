@@ -35,7 +35,12 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if err := prepare(ctx, os.Stdout, *out, *makeTool); err != nil {
+	err := prepare(ctx, os.Stdout, *out, *makeTool)
+	switch {
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "interrupted: what was compiled is kept, so the next run continues from there")
+		os.Exit(130)
+	case err != nil:
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
