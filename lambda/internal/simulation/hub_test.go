@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	hubtypes "github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 
@@ -199,12 +198,7 @@ func (h *hub) observe(a dynamodbtest.Access) {
 	if a.Table != ledgerTable || !a.Write || a.Failed {
 		return
 	}
-	doc, _ := a.Item["doc"].(*types.AttributeValueMemberS)
-	if doc == nil {
-		return
-	}
-	var e struct{ ID, Status string }
-	if err := json.Unmarshal([]byte(doc.Value), &e); err == nil && e.Status == "confirmed" {
+	if e, ok := ledgerRecordOf(a.Item); ok && e.Status == "confirmed" {
 		h.confirmed[e.ID] = true
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/securityhubtest"
 )
@@ -151,20 +152,13 @@ func (w *world) checkOwners() {
 		return
 	}
 	for _, it := range w.dynamodb.Items(ledgerTable) {
-		doc, ok := it["doc"].(*types.AttributeValueMemberS)
-		if !ok {
-			continue
-		}
-		var e struct {
-			Status, ID                   string
-			UpdatedAt, LeftAt, DoubtedAt int64
-		}
-		if err := json.Unmarshal([]byte(doc.Value), &e); err != nil || e.Status != "pending" || e.LeftAt > 0 || e.DoubtedAt > 0 {
+		e, ok := ledgerRecordOf(it)
+		if !ok || e.Status != "pending" || e.LeftAt > 0 || e.DoubtedAt > 0 {
 			continue
 		}
 		w.counts["unconfirmed claims checked"]++
-		if shown := w.hub.seen[e.ID]; shown.updated != time.UnixMilli(e.UpdatedAt).UTC().Format("2006-01-02T15:04:05.000Z") {
-			w.violations.add("messages import what they claim", "%s is claimed and not imported, and no message waits: %s; Security Hub has %+v", e.ID, doc.Value, shown)
+		if shown := w.hub.seen[e.ID]; shown.updated != asff.Milliseconds(e.UpdatedAt).String() {
+			w.violations.add("messages import what they claim", "%s is claimed and not imported, and no message waits: %+v; Security Hub has %+v", e.ID, e, shown)
 		}
 	}
 }

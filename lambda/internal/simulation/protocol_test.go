@@ -78,19 +78,28 @@ func (h *protocolHistory) observe(a dynamodbtest.Access) {
 	h.current, h.outcomes = append(h.current, access{pk.Value + " " + sk.Value, a.Write, e}), append(h.outcomes, o)
 }
 
+// ledgerRecord is a record of the ledger as its JSON has it.
+type ledgerRecord struct {
+	ID, Status, State            string
+	Order                        struct{ Time int64 }
+	UpdatedAt, LeftAt, DoubtedAt int64
+}
+
+// ledgerRecordOf reads an item of the ledger. It returns false for a marker or a checkpoint.
+func ledgerRecordOf(it dynamodbtest.Item) (d ledgerRecord, ok bool) {
+	doc, _ := it["doc"].(*types.AttributeValueMemberS)
+	if doc == nil {
+		return ledgerRecord{}, false
+	}
+	err := json.Unmarshal([]byte(doc.Value), &d)
+	return d, err == nil && d.Status != ""
+}
+
 // entryOf reads an item, which has its entry as JSON.
 func entryOf(it dynamodbtest.Item) (entry, bool) {
-	doc, _ := it["doc"].(*types.AttributeValueMemberS)
+	d, ok := ledgerRecordOf(it)
 	revision, _ := it["revision"].(*types.AttributeValueMemberN)
-	if doc == nil || revision == nil {
-		return entry{}, false
-	}
-	var d struct {
-		Status, State string
-		Order         struct{ Time int64 }
-		UpdatedAt     int64
-	}
-	if err := json.Unmarshal([]byte(doc.Value), &d); err != nil || d.Status == "" {
+	if !ok || revision == nil {
 		return entry{}, false
 	}
 	n, err := strconv.ParseInt(revision.Value, 10, 64)
