@@ -138,7 +138,7 @@ func TestQueriesReadPartitionsAndIndexesInOrder(t *testing.T) {
 	}
 }
 
-func TestBatchesReportUnprocessedKeysAndTransactionsTheirReasons(t *testing.T) {
+func TestBatchesReportUnprocessedKeys(t *testing.T) {
 	s := newService()
 	for _, sk := range []string{"a", "b"} {
 		if err := put(s, item(sk, 1), "", nil); err != nil {
@@ -154,21 +154,6 @@ func TestBatchesReportUnprocessedKeysAndTransactionsTheirReasons(t *testing.T) {
 	}})
 	if err != nil || len(out.Responses["t"]) != 1 || len(out.UnprocessedKeys["t"].Keys) != 1 {
 		t.Errorf("got %+v, error %v, want the item a, and the key b unprocessed", out, err)
-	}
-	write := func(sk string, condition string) types.TransactWriteItem {
-		return types.TransactWriteItem{Put: &types.Put{
-			TableName: aws.String("t"), Item: item(sk, 2), ConditionExpression: &condition, ExpressionAttributeNames: map[string]string{"#n": "n"},
-		}}
-	}
-	_, err = s.TransactWriteItems(context.Background(), &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
-		write("a", "attribute_exists(#n)"), write("c", "attribute_exists(#n)"),
-	}})
-	var canceled *types.TransactionCanceledException
-	if !errors.As(err, &canceled) || *canceled.CancellationReasons[0].Code != "None" || *canceled.CancellationReasons[1].Code != "ConditionalCheckFailed" {
-		t.Errorf("error %v, want a canceled transaction, because of its second write", err)
-	}
-	if got := s.Items("t"); len(got) != 2 || got[0]["n"].(*types.AttributeValueMemberN).Value != "1" {
-		t.Errorf("a canceled transaction changed the items: %v", got)
 	}
 }
 

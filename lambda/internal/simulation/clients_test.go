@@ -79,18 +79,6 @@ func (t table) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput,
 	})
 }
 
-func (t table) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, _ ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
-	about := ""
-	for _, item := range in.TransactItems {
-		if item.Put != nil {
-			about += " " + texts(item.Put.Item) + " " + texts(item.Put.ExpressionAttributeValues)
-		}
-	}
-	return ask(ctx, t.environment, "DynamoDB", "TransactWriteItems", about, func() (*dynamodb.TransactWriteItemsOutput, error) {
-		return t.world.dynamodb.TransactWriteItems(ctx, in)
-	})
-}
-
 func (t table) BatchExecuteStatement(ctx context.Context, in *dynamodb.BatchExecuteStatementInput, _ ...func(*dynamodb.Options)) (*dynamodb.BatchExecuteStatementOutput, error) {
 	about := ""
 	for _, one := range in.Statements {

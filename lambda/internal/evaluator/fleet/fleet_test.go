@@ -15,7 +15,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 )
 
 // Samples are split into batches, in any order and with duplicates. Every environment answers as if
@@ -96,13 +98,13 @@ func TestWritesPerWindow(t *testing.T) {
 	if puts, queries := f.took(); puts != 8 || queries != 0 {
 		t.Errorf("%d writes and %d reads for 4 batches of 2 populations, want 8 and 0", puts, queries)
 	}
-	for key, it := range f.items {
+	for _, it := range f.items() {
 		size := len(it["sketch"].(*types.AttributeValueMemberB).Value)
 		for name := range it {
 			size += len(name)
 		}
-		if size += len(key[0]) + len(key[1]) + 10; size > 1024 {
-			t.Errorf("item %s has %d bytes, more than one write unit", key, size)
+		if size += len(partition(it)) + len(sortKey(it)) + 10; size > 1024 {
+			t.Errorf("item %s has %d bytes, more than one write unit", partition(it), size)
 		}
 	}
 	mustAdd(t, s, "border", midnight.Add(5*minute), append(samples(sent, midnight, 1), samples(sent, midnight.Add(5*minute), 1)...))
@@ -193,16 +195,16 @@ func TestInvalidSamplesAreLeftOutAndCounted(t *testing.T) {
 	all := samples(sent, midnight, 1, math.NaN(), math.Inf(1))
 	all = append(all, samples(sent, midnight.Add(-5*minute), 1, 2)...)
 	left, err := s.Add(t.Context(), "batch", midnight.Add(9*minute), all)
-	if err != nil || left != 4 || len(f.items) != 1 {
-		t.Errorf("%d of 5 samples left out, %d items, error %v; want 4 and 1", left, len(f.items), err)
+	if err != nil || left != 4 || len(f.items()) != 1 {
+		t.Errorf("%d of 5 samples left out, %d items, error %v; want 4 and 1", left, len(f.items()), err)
 	}
 	left, err = s.Add(t.Context(), "batch", midnight.Add(9*minute-1), samples(sent, midnight.Add(-5*minute), 1, 2))
 	if err != nil || left != 0 {
 		t.Errorf("in time: %d samples left out, error %v; want none", left, err)
 	}
 	left, err = s.Add(t.Context(), "no numbers", midnight, samples(sent, midnight, math.NaN()))
-	if err != nil || left != 1 || len(f.items) != 2 {
-		t.Errorf("no number: %d of 1 samples left out, %d items, error %v; want 1 and 2", left, len(f.items), err)
+	if err != nil || left != 1 || len(f.items()) != 2 {
+		t.Errorf("no number: %d of 1 samples left out, %d items, error %v; want 1 and 2", left, len(f.items()), err)
 	}
 }
 
@@ -291,8 +293,8 @@ func TestDamagedPartialsAreLeftOut(t *testing.T) {
 	s := f.store(t, &log)
 	mustAdd(t, s, "b", midnight, samples(sent, midnight, upTo(10)...))
 	pk := f.partitions()[0]
-	f.items[[2]string{pk, "a"}] = item{"pk": &types.AttributeValueMemberS{Value: pk}, "sk": &types.AttributeValueMemberS{Value: "a"}, "sketch": &types.AttributeValueMemberB{Value: []byte{9}}}
-	f.items[[2]string{pk, "c"}] = item{"pk": &types.AttributeValueMemberS{Value: pk}, "sk": &types.AttributeValueMemberS{Value: "c"}}
+	f.add(dynamodbtest.Item{"pk": attribute.Text(pk), "sk": attribute.Text("a"), "sketch": &types.AttributeValueMemberB{Value: []byte{9}}})
+	f.add(dynamodbtest.Item{"pk": attribute.Text(pk), "sk": attribute.Text("c")})
 	at := midnight.Add(15 * minute)
 	loaded := s.Load(t.Context(), at)
 	if r, ok := loaded.Statistic(sent, defender.P100, at.UnixMilli()); !ok || r.High != 10 || loaded.Err() != nil {

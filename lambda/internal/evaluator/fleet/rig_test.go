@@ -1,23 +1,22 @@
 package fleet_test
 
 import (
-	"context"
 	"io"
 	"log/slog"
-	"maps"
 	"slices"
-	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 )
 
@@ -33,95 +32,70 @@ var midnight = time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)
 // sent is the population of a metric: the messages that each device sent.
 var sent = engine.FleetKey{Profile: "Profile", Metric: "aws:num-messages-sent", Window: defender.Window5m}
 
-type item = map[string]types.AttributeValue
-
-// table stores items. An expression that the store does not use fails the test.
-// Its pages are short, and it counts calls.
+// table is a state table in memory, with short pages. It counts calls. No query needs a consistent
+// read, which costs twice as much.
 type table struct {
-	t             testing.TB
-	mutex         sync.Mutex
-	items         map[[2]string]item
-	puts, queries int
-	// fails, if set, is the error of every call. query, if set, runs in the nth query.
+	*dynamodbtest.Client
+	t testing.TB
+	// fails, if set, is the error of every call. query, if set, runs before the nth query.
 	fails error
 	query func(n int)
+
+	mutex         sync.Mutex
+	puts, queries int
 }
 
-func newTable(t testing.TB) *table { return &table{t: t, items: map[[2]string]item{}} }
-
-func str(it item, name string) string {
-	s, _ := it[name].(*types.AttributeValueMemberS)
-	if s == nil {
-		return ""
-	}
-	return s.Value
+func newTable(t testing.TB) *table {
+	s := dynamodbtest.New(dynamodbtest.Schema{Name: "state", Partition: contract.StatePartitionKey, Sort: contract.StateSortKey, Expiry: contract.StateExpiry})
+	s.PageItems = 3
+	f := &table{Client: &dynamodbtest.Client{Service: s}, t: t}
+	f.Step = f.step
+	return f
 }
 
-func (f *table) PutItem(_ context.Context, in *dynamodb.PutItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
+func (f *table) step(c dynamodbtest.Call, done bool) error {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	f.puts++
-	if f.fails != nil {
-		return nil, f.fails
-	}
-	if *in.TableName != "state" || aws.ToString(in.ConditionExpression) != "attribute_not_exists(#pk)" || in.ExpressionAttributeNames["#pk"] != "pk" {
-		f.t.Errorf("unexpected PutItem %+v", in)
-	}
-	key := [2]string{str(in.Item, "pk"), str(in.Item, "sk")}
-	if key[0] == "" || key[1] == "" || len(key[0]) > 2048 || len(key[1]) > 1024 {
-		f.t.Errorf("invalid key %q", key)
-	}
-	if f.items[key] != nil {
-		return nil, &types.ConditionalCheckFailedException{}
-	}
-	f.items[key] = in.Item
-	return &dynamodb.PutItemOutput{}, nil
-}
-
-func (f *table) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	f.queries++
-	if f.query != nil {
-		f.query(f.queries)
-	}
-	if f.fails != nil {
-		return nil, f.fails
-	}
-	values, names := in.ExpressionAttributeValues, in.ExpressionAttributeNames
-	between := false
-	switch *in.KeyConditionExpression {
-	case "#pk = :pk":
-	case "#pk = :pk AND #sk BETWEEN :from AND :to":
-		between = true
+	switch {
+	case done:
+	case c.Operation == "PutItem":
+		f.puts++
+	case c.Operation == "Query" && !c.Consistent:
+		if f.queries++; f.query != nil {
+			f.query(f.queries)
+		}
 	default:
-		f.t.Errorf("unexpected key condition %s", *in.KeyConditionExpression)
+		f.t.Errorf("unexpected call %+v", c)
 	}
-	if *in.TableName != "state" || names["#pk"] != "pk" || between != (names["#sk"] == "sk") || in.ConsistentRead != nil {
-		f.t.Errorf("unexpected Query %+v", in)
-	}
-	var found []string
-	for key := range f.items {
-		if key[0] == str(values, ":pk") && key[1] > str(in.ExclusiveStartKey, "sk") &&
-			(!between || str(values, ":from") <= key[1] && key[1] <= str(values, ":to")) {
-			found = append(found, key[1])
-		}
-	}
-	slices.Sort(found)
-	out := &dynamodb.QueryOutput{}
-	const page = 3
-	for i, sk := range found {
-		it := f.items[[2]string{str(values, ":pk"), sk}]
-		if i == page {
-			break
-		}
-		out.Items = append(out.Items, it)
-		if i == page-1 {
-			out.LastEvaluatedKey = item{"pk": it["pk"], "sk": it["sk"]}
-		}
-	}
-	return out, ctx.Err()
+	return f.fails
 }
+
+// copied returns a new table with the items whose partition has the prefix.
+func (f *table) copied(prefix string) *table {
+	other := newTable(f.t)
+	for _, it := range f.items() {
+		if strings.HasPrefix(partition(it), prefix) {
+			other.add(it)
+		}
+	}
+	return other
+}
+
+// add stores an item as it is.
+func (f *table) add(it dynamodbtest.Item) {
+	f.t.Helper()
+	if _, err := f.Service.PutItem(f.t.Context(), &dynamodb.PutItemInput{TableName: aws.String("state"), Item: it}); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *table) items() []dynamodbtest.Item { return f.Items("state") }
+
+func partition(it dynamodbtest.Item) string {
+	return attribute.TextOf(it, contract.StatePartitionKey)
+}
+
+func sortKey(it dynamodbtest.Item) string { return attribute.TextOf(it, contract.StateSortKey) }
 
 // took returns the numbers of calls since it was last called.
 func (f *table) took() (puts, queries int) {
@@ -133,20 +107,18 @@ func (f *table) took() (puts, queries int) {
 }
 
 // partitions returns the distinct partitions of the items, sorted.
-func (f *table) partitions() []string {
-	all := map[string]bool{}
-	for key := range f.items {
-		all[key[0]] = true
+func (f *table) partitions() (all []string) {
+	for _, it := range f.items() {
+		all = append(all, partition(it))
 	}
-	return slices.Sorted(maps.Keys(all))
+	return slices.Compact(all)
 }
 
-func (f *table) expiry(pk, sk string) time.Time {
-	n, _ := f.items[[2]string{pk, sk}][contract.StateExpiry].(*types.AttributeValueMemberN)
-	if n == nil {
-		f.t.Fatalf("item %s / %s never expires", pk, sk)
+func (f *table) expiry(it dynamodbtest.Item) time.Time {
+	seconds, err := attribute.NumberOf(it, contract.StateExpiry)
+	if err != nil {
+		f.t.Fatalf("item %s / %s never expires: %v", partition(it), sortKey(it), err)
 	}
-	seconds, _ := strconv.ParseInt(n.Value, 10, 64)
 	return time.Unix(seconds, 0).UTC()
 }
 

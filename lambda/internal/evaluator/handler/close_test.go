@@ -64,7 +64,7 @@ func TestCloserStopsInTimeAndResumes(t *testing.T) {
 	}
 	r.table.step = nil
 	done := 0
-	for _, it := range r.table.items {
+	for _, it := range r.table.items() {
 		if num(it, contract.StateDueAt) > at(6).UnixMilli() {
 			done++
 		}

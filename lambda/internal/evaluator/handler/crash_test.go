@@ -98,7 +98,7 @@ func TestCrashLosesNoTransition(t *testing.T) {
 		for _, m := range r.messages() {
 			all = append(all, fmt.Sprintf("%s %s %s %d %s", m.ClientID, m.Transition.Behavior.Name, m.Transition.Change, m.Transition.Time, m.Transition.ViolationID))
 		}
-		for _, it := range r.table.items {
+		for _, it := range r.table.items() {
 			if it["outbox"] != nil {
 				t.Errorf("crash at call %d: an outbox is left in %v", c.at, it)
 			}

@@ -3,11 +3,9 @@
 package handler_test
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"net/netip"
 	"runtime"
@@ -19,7 +17,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -179,12 +176,13 @@ type meteredTable struct {
 	*table
 	mu                   sync.Mutex
 	reads, writes, calls float64
-	// due has the keys in each shard of the index.
-	due map[string]map[[2]string]bool
 }
 
 // eachMinute reports whether an item belongs to the fixed cost of each minute.
-func eachMinute(key [2]string) bool { return key[0] == "progress" || key[0] == "behaviors" }
+func eachMinute(it item) bool {
+	partition := str(it, contract.StatePartitionKey)
+	return partition == "progress" || partition == "behaviors"
+}
 
 // bytesOf returns the size of an item as DynamoDB counts it.
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
@@ -227,7 +225,7 @@ func (m *meteredTable) BatchGetItem(ctx context.Context, in *dynamodb.BatchGetIt
 
 func (m *meteredTable) GetItem(ctx context.Context, in *dynamodb.GetItemInput, options ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
 	out, err := m.table.GetItem(ctx, in, options...)
-	if !eachMinute(keyOf(in.Key)) {
+	if !eachMinute(in.Key) {
 		m.charge(units(bytesOf(out.Item), 4096), 0)
 	}
 	return out, err
@@ -236,96 +234,52 @@ func (m *meteredTable) GetItem(ctx context.Context, in *dynamodb.GetItemInput, o
 // PutItem is charged for the larger of the items before and after, and for the index if its keys
 // change.
 func (m *meteredTable) PutItem(ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
-	key := keyOf(in.Item)
-	m.table.mu.Lock()
-	before := m.table.items[key]
-	m.table.mu.Unlock()
-	out, err := m.table.PutItem(ctx, in, options...)
-	if eachMinute(key) {
-		return out, err
+	if eachMinute(in.Item) {
+		return m.table.PutItem(ctx, in, options...)
 	}
+	before := m.at(item{contract.StatePartitionKey: in.Item[contract.StatePartitionKey], contract.StateSortKey: in.Item[contract.StateSortKey]})
+	out, err := m.table.PutItem(ctx, in, options...)
 	writes := units(max(bytesOf(before), bytesOf(in.Item)), 1024)
 	if err == nil {
-		writes += m.index(key, before, in.Item)
+		writes += ofIndex(before, in.Item)
 	}
 	m.charge(0, writes)
 	return out, err
 }
 
-// index updates the index, and returns the write units.
-func (m *meteredTable) index(key [2]string, before, after item) float64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// ofIndex returns the write units of the index.
+func ofIndex(before, after item) (writes float64) {
 	was, is := before[contract.StateDueAt] != nil, after[contract.StateDueAt] != nil
 	if was == is && num(before, contract.StateDueAt) == num(after, contract.StateDueAt) {
 		return 0
 	}
-	writes := 0.0
 	if was {
-		delete(m.due[str(before, contract.StateDueShard)], key)
 		writes++
 	}
 	if is {
-		shard := str(after, contract.StateDueShard)
-		if m.due[shard] == nil {
-			m.due[shard] = map[[2]string]bool{}
-		}
-		m.due[shard][key] = true
 		writes++
 	}
 	return writes
 }
 
-// Query reads the index without a scan of all items, and combines the short pages of the
-// table.
+// Query is not charged for the first half unit of the index, which is part of the fixed cost.
 func (m *meteredTable) Query(ctx context.Context, in *dynamodb.QueryInput, options ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
-	if aws.ToString(in.IndexName) == contract.StateDueIndex {
-		return m.queryDue(in), nil
+	out, err := m.table.Query(ctx, in, options...)
+	if err != nil {
+		return nil, err
 	}
-	all, next, bytes := &dynamodb.QueryOutput{}, *in, 0
-	for {
-		page, err := m.table.Query(ctx, &next, options...)
-		if err != nil {
-			return nil, err
-		}
-		all.Items = append(all.Items, page.Items...)
-		if next.ExclusiveStartKey = page.LastEvaluatedKey; next.ExclusiveStartKey == nil {
-			break
-		}
-	}
-	for _, it := range all.Items {
+	bytes := 0
+	for _, it := range out.Items {
 		bytes += bytesOf(it)
 	}
-	m.charge(units(bytes, 4096)/2, 0)
-	return all, nil
-}
-
-func (m *meteredTable) queryDue(in *dynamodb.QueryInput) *dynamodb.QueryOutput {
-	m.mu.Lock()
-	keys := slices.Collect(maps.Keys(m.due[str(in.ExpressionAttributeValues, ":shard")]))
-	m.mu.Unlock()
-	m.table.mu.Lock()
-	at := func(key [2]string) int64 { return num(m.table.items[key], contract.StateDueAt) }
-	keys = slices.DeleteFunc(keys, func(key [2]string) bool { return at(key) > num(in.ExpressionAttributeValues, ":at") })
-	slices.SortFunc(keys, func(a, b [2]string) int { return cmp.Or(cmp.Compare(at(a), at(b)), slices.Compare(a[:], b[:])) })
-	m.table.mu.Unlock()
-	if in.ExclusiveStartKey != nil {
-		keys = keys[slices.Index(keys, keyOf(in.ExclusiveStartKey))+1:]
+	reads := units(bytes, 4096) / 2
+	if in.IndexName != nil {
+		reads -= 0.5
 	}
-	out, bytes := &dynamodb.QueryOutput{}, 0
-	page := keys[:min(len(keys), int(aws.ToInt32(in.Limit)))]
-	for _, key := range page {
-		it := item{contract.StatePartitionKey: text(key[0]), contract.StateSortKey: text(key[1])}
-		out.Items = append(out.Items, it)
-		bytes += bytesOf(it) + len(contract.StateDueShard) + len(contract.StateDueAt) + 10
-	}
-	if len(page) < len(keys) {
-		out.LastEvaluatedKey = out.Items[len(page)-1]
-	}
-	if reads := units(bytes, 4096)/2 - 0.5; reads > 0 {
+	if reads > 0 {
 		m.charge(reads, 0)
 	}
-	return out
+	return out, nil
 }
 
 // usage is the cost of a scenario.
@@ -346,7 +300,8 @@ func newFleetRun(b *testing.B, s scenario) *fleetRun {
 		Profiles: []engine.ProfileConfig{{Name: "Profile", Behaviors: s.behaviors}},
 		Reports:  s.reports, ReportsEvery: s.every, ReportSeconds: s.interval, BatchSeconds: int(s.batching / time.Second), MembershipMinutes: 15,
 	})}
-	r.meter = &meteredTable{table: r.table, due: map[string]map[[2]string]bool{}}
+	r.meter = &meteredTable{table: r.table}
+	r.table.PageItems = 1000 // DynamoDB's pages have 1 MB
 	population, err := fleet.New(r.meter, fleet.Config{Table: "state", Lateness: engine.Lateness(s.batching), Log: r.handler.Log})
 	if err != nil {
 		b.Fatal(err)
@@ -434,7 +389,7 @@ func (s scenario) play(b *testing.B) float64 {
 		}
 	}
 	stored := 0
-	for _, it := range r.table.items {
+	for _, it := range r.table.items() {
 		stored += bytesOf(it) + 100 // as DynamoDB counts storage
 	}
 	used := func(field func(usage) float64) float64 { return field(r.used) - field(from) }

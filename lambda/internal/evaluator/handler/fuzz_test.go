@@ -34,8 +34,8 @@ func FuzzMessage(f *testing.F) {
 			t.Errorf("messages %v are retried, want none", again)
 		}
 		r.close(at(60))
-		if len(r.table.items) > 3 { // progress, the behaviors, and the device of the message
-			t.Errorf("%d items after one message, want at most 3", len(r.table.items))
+		if len(r.table.items()) > 3 { // progress, the behaviors, and the device of the message
+			t.Errorf("%d items after one message, want at most 3", len(r.table.items()))
 		}
 	})
 }

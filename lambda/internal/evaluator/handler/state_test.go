@@ -13,20 +13,19 @@ import (
 	"testing"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
 )
 
 func TestStateOfAnotherVersion(t *testing.T) {
 	r := newRig(t, telnet())
 	r.deliver(report("1", "pump", at(0), ports(1, 23)), report("2", "valve", at(0), ports(1, 23)))
-	it := r.table.of("pump")
-	it["state"] = text(strings.Replace(str(it, "state"), `"v":1`, `"v":99`, 1))
+	r.table.change("pump", "state", attribute.Text(strings.Replace(str(r.table.of("pump"), "state"), `"v":1`, `"v":99`, 1)))
 	if again := r.deliver(report("3", "pump", at(1), ports(2, 23)), report("4", "valve", at(1), ports(2, 23))); again != nil {
 		t.Errorf("messages %v are retried, want none: a retry does not help", again)
 	}
@@ -126,9 +125,8 @@ func TestDueTimeFollowsTheBehaviors(t *testing.T) {
 	r := newRig(t, telnet())
 	r.deliver(report("1", "pump", at(0), ports(1, 23)))
 	r.close(at(5))
-	it := r.table.of("pump")
-	due := it[contract.StateDueAt]
-	it[contract.StateDueAt] = &types.AttributeValueMemberN{Value: fmt.Sprint(at(1).UnixMilli())} // as if set by behaviors of an older deployment
+	due := r.table.of("pump")[contract.StateDueAt]
+	r.table.change("pump", contract.StateDueAt, attribute.Number(at(1).UnixMilli())) // as if set by behaviors of an older deployment
 	r.close(at(6))
 	if again := r.table.of("pump")[contract.StateDueAt]; !reflect.DeepEqual(again, due) {
 		t.Errorf("due at %v, want %v", again, due)

@@ -100,8 +100,7 @@ func TestDamagedItemsAreFaults(t *testing.T) {
 }
 
 func TestFailedReadsAreFaultsOfTheirSubjects(t *testing.T) {
-	f := failing{newTable(), errors.New("no capacity")}
-	_, faults := state.New(f, "state", nil).Load(context.Background(), []string{"a", "b"})
+	_, faults := state.New(failing("BatchGetItem", 1), "state", nil).Load(context.Background(), []string{"a", "b"})
 	if len(faults) != 2 || faults["a"] == nil || errors.Is(faults["a"], state.ErrState) {
 		t.Errorf("faults %v, want one each for a and b, none of them ErrState", faults)
 	}
@@ -110,7 +109,7 @@ func TestFailedReadsAreFaultsOfTheirSubjects(t *testing.T) {
 // The closer waits for the telemetry of a heartbeat that is missing, so a throttled one is repeated.
 func TestThrottledHeartbeatIsRepeated(t *testing.T) {
 	for failures, stored := range map[int]bool{4: true, 5: false} {
-		store := state.New(&throttled{newTable(), failures}, "state", func(int64) int64 { return 0 })
+		store := state.New(failing("PutItem", failures), "state", func(int64) int64 { return 0 })
 		err := store.Beat(t.Context(), state.Progress{At: at(1)})
 		p, readErr := store.Progress(t.Context())
 		if (err == nil) != stored || p.At.Equal(at(1)) != stored || readErr != nil {

@@ -1,11 +1,8 @@
 package state_test
 
 import (
-	"context"
 	"errors"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/dynamodbtest"
@@ -19,25 +16,15 @@ func newTable() *dynamodbtest.Service {
 	return dynamodbtest.New(dynamodbtest.Schema{Name: "state", Partition: contract.StatePartitionKey, Sort: contract.StateSortKey, Expiry: contract.StateExpiry})
 }
 
-// failing is a table whose BatchGetItem fails.
-type failing struct {
-	*dynamodbtest.Service
-	err error
-}
-
-func (f failing) BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error) {
-	return nil, f.err
-}
-
-// throttled is a table whose first writes fail.
-type throttled struct {
-	*dynamodbtest.Service
-	left int
-}
-
-func (t *throttled) PutItem(ctx context.Context, in *dynamodb.PutItemInput, options ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
-	if t.left--; t.left >= 0 {
-		return nil, errors.New("throttled")
-	}
-	return t.Service.PutItem(ctx, in, options...)
+// failing returns a client of the table whose first n calls of an operation fail.
+func failing(operation string, n int) *dynamodbtest.Client {
+	return &dynamodbtest.Client{Service: newTable(), Step: func(c dynamodbtest.Call, done bool) error {
+		if c.Operation != operation || done {
+			return nil
+		}
+		if n--; n >= 0 {
+			return errors.New("throttled")
+		}
+		return nil
+	}}
 }

@@ -18,7 +18,6 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
@@ -92,7 +91,7 @@ func newRig(t testing.TB, c notification.Config) *rig {
 	}
 	now := func() time.Time { return r.now }
 	r.h = &handler.Handler{
-		SNS: topics{r}, SQS: queues{r}, Groups: registry{r}, Table: record.Table{API: tables{r}, Name: "notify"}, Config: c,
+		SNS: topics{r}, SQS: queues{r}, Groups: registry{r}, Table: record.Table{API: &dynamodbtest.Client{Service: r.table, Step: r.step}, Name: "notify"}, Config: c,
 		Metrics: emf.New(contract.MetricDimensionNotifier, "notifier", metrics{r}, now), Log: slog.New(slog.NewJSONHandler(io.Discard, nil)), Now: now,
 		Region: region, QueueURL: queue, DeadLetterQueueURL: "https://sqs/dead", PeopleTopicARN: people, ChatTopicARN: chat, Random: func(int64) int64 { return 0 },
 	}
@@ -121,42 +120,14 @@ func (r *rig) call(name string, done bool) error {
 	return nil
 }
 
-// tables adds the faults of the rig to its table.
-type tables struct{ *rig }
-
-func callTable[I, O any](r tables, ctx context.Context, name string, in I, call func(context.Context, I, ...func(*dynamodb.Options)) (O, error)) (out O, err error) {
-	if err := r.call(name, false); err != nil {
-		return out, err
-	}
-	if out, err = call(ctx, in); err != nil {
-		return out, err
-	}
-	if name == "PutItem" || name == "UpdateItem" {
+// step adds the faults of the rig to its table, and counts the writes.
+func (r *rig) step(c dynamodbtest.Call, done bool) error {
+	if done && (c.Operation == "PutItem" || c.Operation == "UpdateItem") {
 		r.mu.Lock()
 		r.writes++
 		r.mu.Unlock()
 	}
-	return out, r.call(name, true)
-}
-
-func (r tables) GetItem(ctx context.Context, in *dynamodb.GetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
-	return callTable(r, ctx, "GetItem", in, r.table.GetItem)
-}
-
-func (r tables) PutItem(ctx context.Context, in *dynamodb.PutItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error) {
-	return callTable(r, ctx, "PutItem", in, r.table.PutItem)
-}
-
-func (r tables) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
-	return callTable(r, ctx, "UpdateItem", in, r.table.UpdateItem)
-}
-
-func (r tables) DeleteItem(ctx context.Context, in *dynamodb.DeleteItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error) {
-	return callTable(r, ctx, "DeleteItem", in, r.table.DeleteItem)
-}
-
-func (r tables) Query(ctx context.Context, in *dynamodb.QueryInput, _ ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
-	return callTable(r, ctx, "Query", in, r.table.Query)
+	return r.call(c.Operation, done)
 }
 
 type metrics struct{ *rig }
