@@ -29,8 +29,9 @@ import changesets
 import resources
 import stacks
 import statements
-from moto.core import responses
+from moto.core import responses, utils
 from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.table import Table
 from moto.iam.models import Role
 from moto.kms.models import KmsBackend
 from moto.sns.models import Subscription
@@ -206,7 +207,24 @@ def with_queue_pages(app):
     return serve
 
 
+def all_items(table):
+    """Replaces a method of moto's tables, which compares each pair of keys in Python."""
+
+    def keys(item):
+        return [key.cast_value for key in (item.hash_key, item.range_key) if key]
+
+    groups = table.items.values()
+    return sorted((item for group in groups for item in group.values()) if table.range_key_attr else groups, key=keys)
+
+
+def is_kept(backend, queue_name, message):
+    """Replaces the method of moto's SQS that reads all attributes of the queue for each message."""
+    return time.time() < backend.get_queue(queue_name).message_retention_period + message.sent_timestamp / 1000
+
+
 class QuietHandler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"  # keeps connections open
+
     def log_request(self, code="-", size="-"):
         if str(code).startswith("5"):
             super().log_request(code, size)
@@ -230,9 +248,14 @@ def main():
     SQSBackend.change_message_visibility = noting_visibility(SQSBackend.change_message_visibility)
     SQSBackend.receive_message = waiting_unlocked(SQSBackend.receive_message)
 
+    Table.all_items = all_items
+    SQSBackend.is_message_valid_based_on_retention_period = is_kept
+
     from moto.server import DomainDispatcherApplication, create_backend_app
 
-    # moto lists its own directory and the methods of a class for each request, which doubles the request's time.
+    # For each request, moto lists its own directory and the methods of a class. For each service, it lists all services
+    # of botocore.
+    utils.create_loader = functools.cache(utils.create_loader)
     DomainDispatcherApplication.get_backend_for_host = functools.cache(DomainDispatcherApplication.get_backend_for_host)
     responses.method_names_from_class = functools.cache(responses.method_names_from_class)
 
