@@ -7,6 +7,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -121,12 +122,16 @@ func (p programs) compile(ctx context.Context, demo string, compiled func()) err
 		{"cmd/defenderhub", []string{"GOWORK=" + filepath.Join(p.repository, "cmd", "go.work")}, []string{"build", "-v", "-o", filepath.Join(filepath.Dir(demo), "defenderhub"), "."}},
 		{"test/localaws/rie", []string{"GOWORK=off", "GOFLAGS="}, []string{"run", "-v", "-trimpath", "-exec", "true", "github.com/aws/aws-lambda-runtime-interface-emulator/cmd/aws-lambda-rie"}},
 	} {
-		if err := p.command(ctx, c.dir, c.env, count, "go", c.args...); err != nil {
+		if err := p.command(ctx, c.dir, append(c.env, "GOGC="+collections()), count, "go", c.args...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// collections is the value of GOGC for the compiler. With 200, a package of the AWS SDK takes an
+// eighth less processor time, and a quarter more memory: at most 1.2 GB.
+func collections() string { return cmp.Or(os.Getenv("GOGC"), "200") }
 
 // command runs a program in a directory of the repository and waits for it. It calls line with
 // each line of output, and its error includes the output.
