@@ -41,7 +41,7 @@ var bans = []struct {
 	{"./defender/...", []string{module + "/internal/gobuild"}, "only synthesis compiles the functions", "encoding/json"},
 	{"./internal/securityhubtest", []string{"github.com/aws/aws-lambda-go", "github.com/aws/aws-sdk-go-v2/config", "pgregory.net/"}, "the local Security Hub needs no more of the SDK than its types", "net/http"},
 	{"./internal/dynamodbtest", []string{"github.com/aws/aws-lambda-go", "github.com/aws/aws-sdk-go-v2/config", "pgregory.net/"}, "the table in memory needs no more of the SDK than its types", "sync"},
-	{"./constructs/...", []string{module + "/internal/securityhubtest", module + "/internal/dynamodbtest"}, "embedders must not get dependencies of tests", module + "/defender"},
+	{"./constructs/...", []string{module + "/internal/securityhubtest", module + "/internal/dynamodbtest", module + "/internal/eventpatterntest"}, "embedders must not get dependencies of tests", module + "/defender"},
 	{"./lambda/forwarder", []string{module + "/internal/securityhubtest", module + "/internal/dynamodbtest"}, "a function must not contain a test double", module + "/defender"},
 	{"./lambda/evaluator", []string{module + "/internal/securityhubtest", module + "/internal/dynamodbtest"}, "a function must not contain a test double", module + "/defender"},
 	{".", []string{"github.com/aws/aws-sdk-go-v2", module + "/lambda"}, "the app only builds a stack", module + "/constructs"},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/correlation"
+	"github.com/defenderhub/defenderhub/internal/eventpatterntest"
 	"github.com/defenderhub/defenderhub/internal/findingevent"
 )
 
@@ -133,7 +134,7 @@ func TestPatternCoversTheRules(t *testing.T) {
 			t.Fatal(err)
 		}
 		matched := slices.ContainsFunc(all, func(r Rule) bool { return len(r.Match(parsed)) > 0 })
-		if matched && !patternMatches(pattern, event) {
+		if matched && !eventpatterntest.Matches(t, pattern, event) {
 			p, _ := json.Marshal(pattern)
 			t.Errorf("a rule matches %s, the pattern %s does not", text, p)
 		}
@@ -151,61 +152,13 @@ func TestPatternOfTheBuiltInRulesIsDetailed(t *testing.T) {
 			"AwsAccountId": "${Token[AWS.AccountId.10]}", "Region": "${Token[AWS.Region.11]}",
 		}}},
 	}
-	if patternMatches(p, composite) {
+	if eventpatterntest.Matches(t, p, composite) {
 		t.Error("the pattern matches a composite finding")
 	}
 	if text, _ := json.Marshal(p); !strings.Contains(string(text), "MEDIUM") {
 		t.Errorf("the pattern selects no severities: %s", text)
 	}
-	if patternMatches(Pattern(nil, "", ""), composite) {
+	if eventpatterntest.Matches(t, Pattern(nil, "", ""), composite) {
 		t.Error("the pattern of no rules matches a finding")
 	}
-}
-
-// patternMatches reports whether Amazon EventBridge would match the event. It implements the
-// operators that Pattern uses.
-func patternMatches(pattern, event any) bool {
-	switch p := pattern.(type) {
-	case map[string]any:
-		if list, ok := event.([]any); ok {
-			return slices.ContainsFunc(list, func(e any) bool { return patternMatches(pattern, e) })
-		}
-		object, _ := event.(map[string]any)
-		for k, v := range p {
-			inner := object[k]
-			if k == "$or" {
-				if !slices.ContainsFunc(v.([]any), func(o any) bool { return patternMatches(o, event) }) {
-					return false
-				}
-			} else if !patternMatches(v, inner) {
-				return false
-			}
-		}
-		return true
-	case []any:
-		if list, ok := event.([]any); ok {
-			return slices.ContainsFunc(list, func(e any) bool { return patternMatches(pattern, e) })
-		}
-		text, ok := event.(string)
-		return ok && slices.ContainsFunc(p, func(m any) bool { return textMatches(m, text) })
-	}
-	return false
-}
-
-func textMatches(m any, text string) bool {
-	o, ok := m.(map[string]any)
-	if !ok {
-		return m == text
-	}
-	for operator, operand := range o {
-		switch operator {
-		case "prefix":
-			return strings.HasPrefix(text, operand.(string))
-		case "suffix":
-			return strings.HasSuffix(text, operand.(string))
-		case "anything-but":
-			return !textMatches(operand, text)
-		}
-	}
-	return false
 }

@@ -2,10 +2,8 @@ package notification_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -13,6 +11,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
 	"github.com/defenderhub/defenderhub/internal/correlation"
+	"github.com/defenderhub/defenderhub/internal/eventpatterntest"
 	"github.com/defenderhub/defenderhub/internal/findingevent"
 	"github.com/defenderhub/defenderhub/internal/notification"
 )
@@ -21,63 +20,6 @@ const (
 	account = "123456789012"
 	region  = "eu-central-1"
 )
-
-// matches reports whether a value matches a part of an event pattern. It implements the operators that
-// Pattern uses.
-func matches(pattern, value any) bool {
-	switch p := pattern.(type) {
-	case map[string]any:
-		if list, ok := value.([]any); ok {
-			return len(list) == 1 && matches(p, list[0])
-		}
-		object, _ := value.(map[string]any)
-		for key, inner := range p {
-			if key == "$or" {
-				one := false
-				for _, alternative := range inner.([]any) {
-					one = one || matches(alternative, value)
-				}
-				if !one {
-					return false
-				}
-			} else if !matches(inner, object[key]) {
-				return false
-			}
-		}
-		return true
-	case []any:
-		text, _ := value.(string)
-		for _, one := range p {
-			switch m := one.(type) {
-			case string:
-				if text == m {
-					return true
-				}
-			case map[string]any:
-				prefix, isPrefix := m["prefix"].(string)
-				suffix, isSuffix := m["suffix"].(string)
-				if isPrefix && strings.HasPrefix(text, prefix) || isSuffix && strings.HasSuffix(text, suffix) {
-					return true
-				}
-			}
-		}
-		return false
-	}
-	panic(fmt.Sprintf("unknown operator in the pattern %v", pattern))
-}
-
-// decoded returns v as decoded from its JSON.
-func decoded(v any) any {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	var out any
-	if err := json.Unmarshal(text, &out); err != nil {
-		panic(err)
-	}
-	return out
-}
 
 // filter draws a valid filter.
 func filter(rt *rapid.T) notification.Filter {
@@ -114,18 +56,18 @@ func TestPatternMatchesTheFindingsOfTheFilters(t *testing.T) {
 			"ProductArn": arn, "Id": id, "AwsAccountId": account, "Region": region, "ProductFields": fields,
 			"Severity": map[string]string{"Label": e.Severity.String()}, "RecordState": state, "Workflow": map[string]string{"Status": "NEW"},
 		}
-		event := decoded(map[string]any{"source": "aws.securityhub", "detail-type": "Security Hub Findings - Imported", "detail": map[string]any{"findings": []any{finding}}})
+		event := map[string]any{"source": "aws.securityhub", "detail-type": "Security Hub Findings - Imported", "detail": map[string]any{"findings": []any{finding}}}
 		pattern := notification.Pattern(filters, account, region)
 		if text, err := json.Marshal(pattern); err != nil || len(text) > 2048 {
 			rt.Errorf("the pattern has %d characters, error %v, want at most 2048", len(text), err)
 		}
-		got := matches(decoded(pattern), event)
+		got := eventpatterntest.Matches(rt, pattern, event)
 		for _, f := range filters {
 			if f.Concerns(e) && (f.Severe(e.Severity) || state == "ARCHIVED") && !got {
 				rt.Errorf("the filter %+v selects %+v, the pattern does not match it: %v", f, e, pattern)
 			}
 		}
-		if other := notification.Pattern(filters, "000000000000", region); matches(decoded(other), event) {
+		if other := notification.Pattern(filters, "000000000000", region); eventpatterntest.Matches(rt, other, event) {
 			rt.Error("the pattern matches a finding of another account")
 		}
 	})
@@ -134,11 +76,11 @@ func TestPatternMatchesTheFindingsOfTheFilters(t *testing.T) {
 func TestPatternOfTheDefaultFilterIsNarrow(t *testing.T) {
 	filters := []notification.Filter{{Severity: correlation.Label(defender.Medium)}}
 	event := func(arn, id, severity string) any {
-		return decoded(map[string]any{"source": "aws.securityhub", "detail-type": "Security Hub Findings - Imported", "detail": map[string]any{"findings": []any{map[string]any{
+		return map[string]any{"source": "aws.securityhub", "detail-type": "Security Hub Findings - Imported", "detail": map[string]any{"findings": []any{map[string]any{
 			"ProductArn": arn, "Id": id, "AwsAccountId": account, "Region": region, "Severity": map[string]string{"Label": severity}, "RecordState": "ACTIVE",
-		}}}})
+		}}}}
 	}
-	pattern := decoded(notification.Pattern(filters, account, region))
+	pattern := notification.Pattern(filters, account, region)
 	const own, hub = "arn:aws:securityhub:eu-central-1:123456789012:product/123456789012/default", "arn:aws:securityhub:eu-central-1::product/aws/"
 	for _, c := range []struct {
 		arn, id, severity string
@@ -147,7 +89,7 @@ func TestPatternOfTheDefaultFilterIsNarrow(t *testing.T) {
 		{own, "defenderhub/behavior/x", "HIGH", true}, {own, "defenderhub/behavior/x", "LOW", false}, {own, "mine", "HIGH", false},
 		{hub + "iot-device-defender-audit", "x", "MEDIUM", true}, {hub + "securityhub", "x", "CRITICAL", false}, {hub + "guardduty", "defenderhub/behavior/x", "HIGH", false},
 	} {
-		if got := matches(pattern, event(c.arn, c.id, c.severity)); got != c.want {
+		if got := eventpatterntest.Matches(t, pattern, event(c.arn, c.id, c.severity)); got != c.want {
 			t.Errorf("%s, %s, %s: matches %v, want %v", c.arn, c.id, c.severity, got, c.want)
 		}
 	}

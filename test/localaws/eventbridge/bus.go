@@ -1,6 +1,9 @@
+// Package eventbridge delivers events to the targets of rules, as Amazon EventBridge does. It has
+// event patterns, schedules, and dead-letter queues.
 package eventbridge
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/defenderhub/defenderhub/internal/eventpatterntest"
 	"github.com/defenderhub/defenderhub/test/localaws/clock"
 	"github.com/defenderhub/defenderhub/test/localaws/schema"
 )
@@ -24,7 +28,7 @@ type Rule struct {
 	// Role is the role in which a schedule sends. A rule needs the policies of its targets instead.
 	Role string
 
-	pattern   *Pattern
+	pattern   *eventpatterntest.Pattern
 	schedule  *clock.Schedule
 	created   time.Time // a rate counts from here
 	scheduler bool      // it is a schedule of EventBridge Scheduler
@@ -62,7 +66,7 @@ func ReadRule(name, arn string, created time.Time, properties map[string]any) (R
 			encoded, _ := json.Marshal(p.EventPattern) // it came as JSON
 			text = string(encoded)
 		}
-		if r.pattern, err = ParsePattern([]byte(text)); err != nil {
+		if r.pattern, err = eventpatterntest.Parse([]byte(text)); err != nil {
 			return r, err
 		}
 	}
@@ -222,8 +226,10 @@ func (t Target) Body(event []byte) ([]byte, error) {
 // (unverified).
 // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html
 func (t Target) transform(event []byte) ([]byte, error) {
-	v, err := decode(event)
-	if err != nil {
+	var v any
+	d := json.NewDecoder(bytes.NewReader(event))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
 		return nil, err
 	}
 	var out []byte

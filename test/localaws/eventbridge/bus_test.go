@@ -40,7 +40,7 @@ func TestFailedDeliveryGoesToTheDeadLetterQueueOfItsTarget(t *testing.T) {
 			rule(t, "other", `{"EventPattern": {"source": ["aws.iot"]}, "Targets": [{"Id": "1", "Arn": "arn:aws:sqs:us-east-1:1:other"}]}`),
 		}
 	}}
-	if err := bus.Put(t.Context(), []byte(imported)); err != nil {
+	if err := bus.Put(t.Context(), []byte(`{"source": "aws.securityhub", "detail-type": "Security Hub Findings - Imported", "detail": {}}`)); err != nil {
 		t.Fatal(err)
 	}
 	if len(inbox.got) != 2 || len(inbox.got["arn:aws:sqs:us-east-1:1:dead"]) != 1 || len(inbox.got["arn:aws:sqs:us-east-1:1:queue"]) != 1 {

@@ -1,6 +1,6 @@
-// Package eventbridge delivers events to the targets of rules, as Amazon EventBridge does. It has
-// event patterns, also over arrays of objects, schedules, and dead-letter queues.
-package eventbridge
+// Package eventpatterntest matches events with event patterns as Amazon EventBridge does, also over
+// arrays of objects, for tests and for the local AWS. It refuses operators that it does not support.
+package eventpatterntest
 
 import (
 	"bytes"
@@ -19,9 +19,8 @@ type Pattern struct{ matches matcher }
 // matcher reports whether a value matches. present is false for a field that the event lacks.
 type matcher func(value any, present bool) bool
 
-// ParsePattern compiles an event pattern. Its error names an operator that the local AWS does not
-// support.
-func ParsePattern(text []byte) (*Pattern, error) {
+// Parse compiles an event pattern. Its error names an operator that the local AWS does not support.
+func Parse(text []byte) (*Pattern, error) {
 	decoded, err := decode(text)
 	raw, ok := decoded.(map[string]any)
 	if err != nil || !ok {
@@ -44,6 +43,28 @@ func (p *Pattern) Match(event []byte) (bool, error) {
 		return false, fmt.Errorf("event is not a JSON object: %w", err)
 	}
 	return p.matches(v, true), nil
+}
+
+// Matches reports whether an event matches a pattern. Both are encoded as JSON first. The test fails
+// if one is invalid or not supported.
+func Matches(t interface{ Fatal(...any) }, pattern, event any) bool {
+	p, err := json.Marshal(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := json.Marshal(event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := Parse(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	matches, err := parsed.Match(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return matches
 }
 
 // decode keeps numbers as they are written: to EventBridge, 300 and 300.0 are not equal.

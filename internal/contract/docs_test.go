@@ -1,4 +1,4 @@
-package handler_test
+package contract_test
 
 import (
 	"go/ast"
@@ -23,8 +23,8 @@ func read(t *testing.T, path string) string {
 
 // The page must document every metric.
 func TestOperationsPageNamesEveryMetric(t *testing.T) {
-	page := read(t, "../../../../docs/operations.md")
-	file, err := parser.ParseFile(token.NewFileSet(), "../../../../internal/contract/contract.go", nil, 0)
+	page := read(t, "../../docs/operations.md")
+	file, err := parser.ParseFile(token.NewFileSet(), "contract.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,12 +51,12 @@ func TestOperationsPageNamesEveryMetric(t *testing.T) {
 
 // The page must document every warning.
 func TestOperationsPageHasEveryLogLine(t *testing.T) {
-	_, page, found := strings.Cut(read(t, "../../../../docs/operations.md"), "\n## What the logs say\n")
+	_, page, found := strings.Cut(read(t, "../../docs/operations.md"), "\n## What the logs say\n")
 	if !found {
 		t.Fatal("docs/operations.md has no section about the logs")
 	}
 	lines := 0
-	err := filepath.WalkDir("../..", func(path string, _ os.DirEntry, err error) error {
+	err := filepath.WalkDir("../../lambda", func(path string, _ os.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
@@ -79,7 +79,7 @@ func TestOperationsPageHasEveryLogLine(t *testing.T) {
 // One of our functions must write each log line that the pages quote.
 func TestQuotedLogLinesAreWritten(t *testing.T) {
 	var source strings.Builder
-	for _, dir := range []string{".", "../../forwarder/delivery", "../../forwarder/handler", "../../startaudit", "../../notifier/handler", "..", "../../../../internal/engine"} {
+	for _, dir := range []string{"../../lambda/internal/*", "../../lambda/internal/*/*", "../engine"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)
@@ -94,13 +94,13 @@ func TestQuotedLogLinesAreWritten(t *testing.T) {
 		"silence is not judged: telemetry waits, and no evaluator reports its progress", "sender is not known and is not judged",
 		"lifecycle event was published by another client than the one it is about", "start an on-demand audit of ", "environment variable ",
 	}
-	page := read(t, "../../../../docs/troubleshooting.md")
+	page := read(t, "../../docs/troubleshooting.md")
 	for _, q := range quotes {
 		if !strings.Contains(page, "`"+q) {
 			t.Errorf("docs/troubleshooting.md does not quote %q", q)
 		}
 	}
-	for _, q := range regexp.MustCompile(`\*([a-z][a-z ]+)\*`).FindAllStringSubmatch(read(t, "../../../../docs/operations.md"), -1) {
+	for _, q := range regexp.MustCompile(`\*([a-z][a-z ]+)\*`).FindAllStringSubmatch(read(t, "../../docs/operations.md"), -1) {
 		quotes = append(quotes, q[1])
 	}
 	if len(quotes) < 7 {

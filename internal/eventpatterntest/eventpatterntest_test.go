@@ -1,8 +1,10 @@
-package eventbridge
+package eventpatterntest_test
 
 import (
 	"strings"
 	"testing"
+
+	"github.com/defenderhub/defenderhub/internal/eventpatterntest"
 )
 
 // imported is the shape of a Security Hub event: findings is a list of objects.
@@ -40,7 +42,7 @@ func TestPatternsMatchAsEventBridgeDoes(t *testing.T) {
 		"or, neither":                    {`{"$or": [{"source": ["aws.iot"]}, {"detail-type": ["x"]}]}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := ParsePattern([]byte(tc.pattern))
+			p, err := eventpatterntest.Parse([]byte(tc.pattern))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +63,7 @@ func TestUnsupportedPatternsAreRefused(t *testing.T) {
 		`{"source": [{"prefix": {"equals-ignore-case": "a"}}]}`, `{"source": [{"cidr": "10.0.0.0/8"}]}`, `{"source": [{"wildcard": "a\\\\*"}]}`,
 		`{"source": [{"wildcard": "a*"}]}`, `{"source": [{"equals-ignore-case": "a"}]}`, `{"source": [{"anything-but": {"wildcard": "a*"}}]}`,
 	} {
-		if _, err := ParsePattern([]byte(pattern)); err == nil {
+		if _, err := eventpatterntest.Parse([]byte(pattern)); err == nil {
 			t.Errorf("%s: accepted, want an error", pattern)
 		}
 	}
@@ -76,7 +78,7 @@ func TestErrorsNameUnsupportedOperators(t *testing.T) {
 		`{"source": [{"suffix": {"equals-ignore-case": "HUB"}}]}`: "suffix",
 		`{"detail": {"a": {"b": [{"wildcard": "a\\\\*"}]}}}`:      "detail.a.b: the local AWS does not support the operator \"wildcard\"",
 	} {
-		if _, err := ParsePattern([]byte(pattern)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := eventpatterntest.Parse([]byte(pattern)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want one with %s", pattern, err, want)
 		}
 	}
@@ -86,7 +88,7 @@ func FuzzPattern(f *testing.F) {
 	f.Add(`{"source": [{"wildcard": "a*b"}]}`, imported)
 	f.Add(`{"$or": [{"a": [{"exists": false}]}, {"b": [null]}]}`, `{"a": [[{}]]}`)
 	f.Fuzz(func(t *testing.T, pattern, event string) {
-		if p, err := ParsePattern([]byte(pattern)); err == nil {
+		if p, err := eventpatterntest.Parse([]byte(pattern)); err == nil {
 			p.Match([]byte(event))
 		}
 	})
