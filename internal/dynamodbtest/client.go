@@ -12,7 +12,7 @@ import (
 type Client struct {
 	*Service
 	// Step, if set, runs before each call and, with done, after each call that succeeded. Its error
-	// becomes the call's. It may call the service.
+	// becomes the call's. It may call the client, and concurrent calls run it concurrently.
 	Step func(c Call, done bool) error
 }
 

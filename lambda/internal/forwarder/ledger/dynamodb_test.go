@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -134,7 +135,10 @@ func TestStatementThatTookEffectIsAConflict(t *testing.T) {
 
 func TestBatchesUseAsFewCallsAsPossible(t *testing.T) {
 	c, calls := newClient(t), map[string]int{}
+	var mu sync.Mutex
 	c.Step = func(c dynamodbtest.Call, done bool) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if !done {
 			calls[c.Operation]++
 		}
