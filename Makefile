@@ -9,7 +9,7 @@ MODULES := . cmd/defenderhub test test/consumer test/localaws test/localaws/rie 
 # Tools that tools/go.mod pins; they run in any module. In a workspace go tool refuses -modfile.
 tool = "$$(GOWORK=off go tool -n -modfile=$(CURDIR)/tools/go.mod $(1))"
 
-.PHONY: help go cfn-lint demo local test test-go test-cdk test-cloud lint tidy release snapshots fuzz bench simulate storm bootstrap diff deploy destroy vuln clean
+.PHONY: help go cfn-lint command demo local test test-go test-cdk test-cloud lint tidy release snapshots fuzz bench simulate storm bootstrap diff deploy destroy vuln clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: ## formatting, go vet, staticcheck and go mod tidy in every module; the Go
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
 	@for m in $(MODULES); do (cd $$m && go vet ./... && $(call tool,staticcheck) ./... && if test $$m = $(COMMAND); then $(tidy) -diff; else go mod tidy -diff; fi) || { echo "in the module $$m"; exit 1; }; done
 	@cd tools && go run ./apicheck -C .. -tools go.mod
+
+command: | go ## build the command defenderhub as .local/defenderhub
+	cd $(COMMAND) && go build -o $(CURDIR)/.local/defenderhub .
 
 tidy: ## go mod tidy in every module
 	@for m in $(MODULES); do (cd $$m && if test $$m = $(COMMAND); then $(tidy) && \
