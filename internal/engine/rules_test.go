@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	selectMessage = "SELECT 'message' AS kind, topic() AS topic, timestamp() AS time, get_or_default(traceid(), newuuid()) AS id, clientid() AS clientId, principal() AS principal, sourceip() AS sourceIp, (SIZE) AS bytes FROM "
-	selectReport  = "SELECT 'report' AS kind, topic() AS topic, timestamp() AS time, get_or_default(traceid(), newuuid()) AS id, clientid() AS clientId, principal() AS principal, sourceip() AS sourceIp, encode(*, 'base64') AS payload"
+	selectMessage = "SELECT 'message' AS kind, topic() AS topic, timestamp() AS time, traceid() AS traceId, newuuid() AS id, clientid() AS clientId, principal() AS principal, sourceip() AS sourceIp, (SIZE) AS bytes FROM "
+	selectReport  = "SELECT 'report' AS kind, topic() AS topic, timestamp() AS time, traceid() AS traceId, newuuid() AS id, clientid() AS clientId, principal() AS principal, sourceip() AS sourceIp, encode(*, 'base64') AS payload"
 	lifecycleSQL  = "SELECT 'lifecycle' AS kind, topic() AS topic, timestamp() AS time, clientid() AS clientId, encode(*, 'base64') AS payload FROM '$aws/events/presence/#'"
 )
 

@@ -1,6 +1,7 @@
 package iotrule
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ type Telemetry struct {
 	Topic string        `json:"topic,omitempty"`
 	// Time in ms at which the rules engine received the message; 0 after an error action.
 	Time int64 `json:"time,omitempty"`
-	// ID is the rule's traceid(), or a random one for a message that was not sent over MQTT.
+	// ID is the rule's traceid(), or its newuuid() for a message that was not sent over MQTT.
 	ID string `json:"id,omitempty"`
 	// ClientID and Principal are the sender's. For a message over HTTPS, ClientID is
 	// [NotMQTT]. The payload of a lifecycle event names the device; its ClientID is the
@@ -59,14 +60,16 @@ func (t Telemetry) Forged(client string) bool {
 func DecodeTelemetry(body []byte, reportsRule string) (Telemetry, error) {
 	var in struct {
 		Telemetry
-		RuleName string `json:"ruleName"`
-		TraceID  string `json:"cloudwatchTraceId"`
-		Original []byte `json:"base64OriginalPayload"`
+		TraceID    string `json:"traceId"`
+		RuleName   string `json:"ruleName"`
+		ErrorTrace string `json:"cloudwatchTraceId"`
+		Original   []byte `json:"base64OriginalPayload"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
 		return Telemetry{}, fmt.Errorf("telemetry is not the JSON of a rule: %w", err)
 	}
 	t := in.Telemetry
+	t.ID = cmp.Or(in.TraceID, t.ID)
 	switch {
 	case t.Kind != "" && !slices.Contains([]TelemetryKind{LifecycleEvent, PublishedMessage, Oversize, DeviceReport}, t.Kind):
 		return Telemetry{}, fmt.Errorf("telemetry of kind %q, want lifecycle, message, oversize or report", t.Kind)
@@ -77,7 +80,7 @@ func DecodeTelemetry(body []byte, reportsRule string) (Telemetry, error) {
 	case in.RuleName == "":
 		return Telemetry{}, errors.New("telemetry names neither its kind nor a rule: it was not written by a rule of defenderhub")
 	}
-	t = Telemetry{Topic: in.Topic, ID: in.TraceID, ClientID: in.ClientID}
+	t = Telemetry{Topic: in.Topic, ID: in.ErrorTrace, ClientID: in.ClientID}
 	switch {
 	case in.RuleName == reportsRule:
 		t.Kind, t.Payload = DeviceReport, in.Original

@@ -59,6 +59,18 @@ func TestDecodeTelemetryOfEachKind(t *testing.T) {
 	}
 }
 
+func TestTraceIDWinsOverTheRandomID(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"kind":"report","topic":"t","traceId":"trace","id":"random"}`:          "trace",
+		`{"kind":"message","topic":"t","id":"random","bytes":5}`:                 "random",
+		`{"ruleName":"r","topic":"t","cloudwatchTraceId":"e","traceId":"trace"}`: "e",
+	} {
+		if got, err := iotrule.DecodeTelemetry([]byte(text), "other"); err != nil || got.ID != want {
+			t.Errorf("%s: ID %q, error %v, want %s", text, got.ID, err, want)
+		}
+	}
+}
+
 func TestDecodeTelemetryOfAnErrorAction(t *testing.T) {
 	sample, err := os.ReadFile("testdata/rule-error-action.json")
 	if err != nil {

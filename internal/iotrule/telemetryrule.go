@@ -64,7 +64,10 @@ func ReportRule(topicFilter string) TelemetryRule {
 }
 
 const (
-	identity       = "get_or_default(traceid(), newuuid()) AS id, clientid() AS clientId, principal() AS principal, sourceip() AS sourceIp"
+	// traceid() is Undefined for a message that was not sent over MQTT, and is then left out.
+	// get_or_default would choose between the two, but not for a payload that is not JSON.
+	// https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html
+	identity       = "traceid() AS traceId, newuuid() AS id, clientid() AS clientId, principal() AS principal, sourceip() AS sourceIp"
 	encodedPayload = "encode(*, 'base64') AS payload"
 )
 

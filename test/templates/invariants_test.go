@@ -379,6 +379,9 @@ func topicRule(tpl template, _ string, r resource) string {
 	if payload["AwsIotSqlVersion"] != "2016-03-23" {
 		return fmt.Sprintf("SQL version %v", payload["AwsIotSqlVersion"])
 	}
+	if strings.Contains(toJSON(payload["Sql"]), "get_or_default") {
+		return "get_or_default does not work for a payload that is not JSON, and nothing reports SQL that fails"
+	}
 	action, failed := toJSON(payload["Actions"]), toJSON(payload["ErrorAction"])
 	if failed == "null" {
 		return "no error action"

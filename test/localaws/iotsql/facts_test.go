@@ -56,13 +56,3 @@ func TestWhereDoesNotSeeAliases(t *testing.T) {
 		}
 	}
 }
-
-func TestDefaultOfAMissingTraceID(t *testing.T) {
-	m := exampleMessage(`{}`)
-	for traceID, want := range map[string]string{m.TraceID: `"12345678-1234-1234-1234-123456789012"`, "": `"123a4567-b89c-12d3-e456-789012345000"`} {
-		m.TraceID = traceID
-		if got := evalOn(t, "SELECT VALUE get_or_default(traceid(), newuuid()) FROM 'things/#'", m); got != want {
-			t.Errorf("with the trace ID %q: %s, want %s", traceID, got, want)
-		}
-	}
-}

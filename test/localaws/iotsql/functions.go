@@ -24,18 +24,17 @@ type function struct {
 // functions are the supported functions by their name in lower case. cast, which has a syntax of
 // its own, is not among them.
 var functions = map[string]function{
-	"topic":          {0, 1, topic, nil},
-	"clientid":       {0, 0, clientID, nil},
-	"principal":      {0, 0, property(func(m *Message) string { return m.Principal }), nil},
-	"sourceip":       {0, 0, property(func(m *Message) string { return m.SourceIP }), nil},
-	"traceid":        {0, 0, property(func(m *Message) string { return m.TraceID }), nil},
-	"accountid":      {0, 0, property(func(m *Message) string { return m.AccountID }), nil},
-	"timestamp":      {0, 0, func(s *scope, _ []value) value { return newInt(s.message.Time.UnixMilli()) }, nil},
-	"newuuid":        {0, 0, newUUID, nil},
-	"encode":         {2, 2, pure(encode), wantBase64},
-	"get_or_default": {2, 2, pure(orElse), nil},
-	"isundefined":    {1, 1, pure(func(args []value) value { return isUndefined(args[0]) }), nil},
-	"isnull":         {1, 1, pure(func(args []value) value { return args[0] == nil }), nil},
+	"topic":       {0, 1, topic, nil},
+	"clientid":    {0, 0, clientID, nil},
+	"principal":   {0, 0, property(func(m *Message) string { return m.Principal }), nil},
+	"sourceip":    {0, 0, property(func(m *Message) string { return m.SourceIP }), nil},
+	"traceid":     {0, 0, property(func(m *Message) string { return m.TraceID }), nil},
+	"accountid":   {0, 0, property(func(m *Message) string { return m.AccountID }), nil},
+	"timestamp":   {0, 0, func(s *scope, _ []value) value { return newInt(s.message.Time.UnixMilli()) }, nil},
+	"newuuid":     {0, 0, newUUID, nil},
+	"encode":      {2, 2, pure(encode), wantBase64},
+	"isundefined": {1, 1, pure(func(args []value) value { return isUndefined(args[0]) }), nil},
+	"isnull":      {1, 1, pure(func(args []value) value { return args[0] == nil }), nil},
 
 	"length":     {1, 1, texts(func(s []string) value { return newInt(int64(utf8.RuneCountInString(s[0]))) }), nil},
 	"startswith": {2, 2, texts(func(s []string) value { return strings.HasPrefix(s[0], s[1]) }), nil},
@@ -48,6 +47,7 @@ var refused = func() map[string]string {
 	all := map[string]string{}
 	for _, names := range []struct{ why, functions string }{
 		{", it calls an external service", "aws_lambda get_dynamodb get_registry_data get_secret get_thing_shadow machinelearning_predict"},
+		{", and AWS does not for a payload that is not JSON", "get_or_default"},
 		{", MQTT 5 headers do not reach the local rules engine", "get_mqtt_property get_user_properties"},
 		{"", "abs acos asin atan atan2 bitand bitnot bitor bitxor ceil chr concat cos cosh decode exp floor get indexof ln log lower lpad " +
 			"ltrim md2 md5 mod nanvl numbytes parse_time power rand regexp_matches regexp_replace regexp_substr remainder replace round " +
@@ -217,13 +217,6 @@ func encode(args []value) value {
 		return undefined{}
 	}
 	return base64.StdEncoding.EncodeToString([]byte(plain))
-}
-
-func orElse(args []value) value {
-	if isUndefined(args[0]) || args[0] == nil {
-		return args[1]
-	}
-	return args[0]
 }
 
 // castInt converts to Int. Unlike the implicit conversion it also converts Booleans.

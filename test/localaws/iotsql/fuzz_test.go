@@ -12,7 +12,7 @@ func FuzzEval(f *testing.F) {
 		`SELECT * FROM 'a/#'`,
 		`SELECT *, b.c AS p, topic(2) AS t FROM 'a/+' WHERE a > 1 AND NOT b = 'x' OR c = e`,
 		`SELECT VALUE cast(b AS Int) - -1.5E3`,
-		`SELECT length(encode(*, 'base64')) / 4 * 3 - cast(endswith(encode(*, 'base64'), '=') AS Int) AS n, get_or_default(c, null) AS x FROM 'a'`,
+		`SELECT length(encode(*, 'base64')) / 4 * 3 - cast(endswith(encode(*, 'base64'), '=') AS Int) AS n, isUndefined(c) AS x FROM 'a'`,
 	} {
 		f.Add(sql, []byte(`{"a":1,"b":[{"c":"d"}],"e":[{"n":1}]}`), "${a}/${b.c}")
 		f.Add(sql, []byte("\xff raw"), "$${topic(1)}")

@@ -37,7 +37,6 @@ func TestFunctionExamples(t *testing.T) {
 		{`cast(1.9 as Int)`, `1`}, {`cast("1.9" as Integer)`, `1`}, {`cast(-1.2 as Int)`, `-2`}, {`cast(null as Int)`, ``},
 		{`encode("text", "base64")`, `"dGV4dA=="`}, {`encode(1.5, "base64")`, `"MS41"`}, {`encode(null, "base64")`, ``},
 		{`endswith("cat","at")`, `true`}, {`endswith("cat","ca")`, `false`}, {`startswith("ranger","ran")`, `true`}, {`startswith(10, 1)`, `true`}, {`startswith(null, "a")`, ``},
-		{`get_or_default(missing, 7)`, `7`}, {`get_or_default(null, "d")`, `"d"`}, {`get_or_default(1, 7)`, `1`},
 		{`isNull(5)`, `false`}, {`isNull(Null)`, `true`}, {`isNull(missing)`, `false`},
 		{`isUndefined(5)`, `false`}, {`isUndefined(cast(null as Int))`, `true`}, {`isUndefined(null)`, `false`}, {`isUndefined(missing)`, `true`},
 		{`length("hi")`, `2`}, {`length("€uro")`, `4`}, {`length(false)`, `5`}, {`length(null)`, ``},
@@ -47,7 +46,7 @@ func TestFunctionExamples(t *testing.T) {
 		{`traceid()`, `"12345678-1234-1234-1234-123456789012"`}, {`clientid()`, `"device-1"`}, {`sourceip()`, `"203.0.113.7"`},
 		{`principal()`, `"ba67293af50bf2506f5f93469686da660c7c844e7b3950bfb16813e0d31e9373"`},
 		// A wrong number of arguments is Undefined too.
-		{`length()`, ``}, {`isNull(1, 2)`, ``}, {`encode(1)`, ``}, {`get_or_default(1)`, ``}, {`topic(1, 2)`, ``},
+		{`length()`, ``}, {`isNull(1, 2)`, ``}, {`encode(1)`, ``}, {`topic(1, 2)`, ``},
 	} {
 		if got := evalExpr(t, tt.expr, `{}`); got != tt.want {
 			t.Errorf("%s = %s, want %s", tt.expr, orUndefined(got), orUndefined(tt.want))

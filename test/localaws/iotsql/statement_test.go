@@ -116,7 +116,6 @@ func TestPayloadThatIsNotJSON(t *testing.T) {
 		{`SELECT *, clientid() AS c FROM 'x'`, ``, `{"c":"device-1"}`},
 		{`SELECT a, isUndefined(a) AS u FROM 'x'`, raw, `{"u":true}`},
 		{`SELECT encode(*, 'base64') AS data, topic(3) AS thing FROM 'x'`, raw, `{"data":"AP9yYXc=","thing":"thingOne"}`},
-		{`SELECT get_or_default(a, 'none') AS a FROM 'x'`, "hello", `{"a":"none"}`},
 	} {
 		if got := evalOn(t, tt.sql, exampleMessage(tt.payload)); got != sorted(tt.want) {
 			t.Errorf("%s on %q: %q, want %q", tt.sql, tt.payload, got, tt.want)

@@ -76,7 +76,7 @@ func TestConformingMessagesCostTheEvaluationOfOneRule(t *testing.T) {
 	if len(sizes) != 4 || sizes[0] != 8 || sizes[1] != 10 || sizes[2] != 8 || sizes[3] != 9 {
 		t.Errorf("sizes %v, want those of the long messages", sizes)
 	}
-	if last := r.deliveries[3]; last.Fields["partitionKey"] != iotrule.NotMQTT || !strings.Contains(string(last.Body), `"id":"random"`) {
+	if last := r.deliveries[3]; last.Fields["partitionKey"] != iotrule.NotMQTT || !strings.Contains(string(last.Body), `"id":"random"`) || strings.Contains(string(last.Body), "traceId") {
 		t.Errorf("the delivery of a message over HTTPS is %+v, want the partition key %s and a random ID", last, iotrule.NotMQTT)
 	}
 }
@@ -104,6 +104,43 @@ func TestBasicIngestReportsNeedNoFrom(t *testing.T) {
 		}
 		if got.Kind != iotrule.DeviceReport || got.Topic != want.topic || string(got.Payload) != want.payload || got.ClientID != "device-1" {
 			t.Errorf("telemetry %+v, want %+v", got, want)
+		}
+	}
+}
+
+// The trace ID stays the same if the rules engine sends the message again, so it wins.
+func TestPayloadsThatAreNotJSONKeepTheirID(t *testing.T) {
+	r := &recorder{}
+	e := New(r.deliver, quiet())
+	names := telemetryRules(t, e, "reports/+",
+		defender.Behavior{Name: "ports", Criteria: defender.ListeningTCPPorts.InPorts(22)},
+		defender.Behavior{Name: "sent", Criteria: defender.MessagesSent.LessThan(5, defender.Window5m)})
+	if !slices.Contains(names, "message") || !slices.Contains(names, "reports") {
+		t.Fatalf("rules %v, want those of messages and of reports", names)
+	}
+	const cbor = "\xa1\x63hed\xa2\x63rid\x01\x61v\x631.0"
+	for _, body := range []string{cbor, "", "80", "no JSON"} {
+		for _, trace := range []string{"trace", ""} {
+			m := message("reports/device-1", body)
+			m.TraceID, m.NewUUID = trace, func() string { return "random" }
+			e.Publish(t.Context(), m)
+		}
+	}
+	e.Settle()
+	for _, rule := range []string{"message", "reports"} {
+		var got []string
+		for _, d := range r.deliveries {
+			if d.Rule != rule {
+				continue
+			}
+			telemetry, err := iotrule.DecodeTelemetry(d.Body, "reports")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, telemetry.ID)
+		}
+		if want := []string{"trace", "random", "trace", "random", "trace", "random", "trace", "random"}; !slices.Equal(got, want) {
+			t.Errorf("rule %s: IDs %v, want %v", rule, got, want)
 		}
 	}
 }
