@@ -150,11 +150,20 @@ func run(ctx context.Context, s *cli.Session, o options) error {
 	if err := s.Print(cli.Rows("", rows)); err != nil {
 		return err
 	}
-	if unclear > 0 && len(faults) == 0 {
-		faults = append(faults, errors.New(count(unclear, "check")+" could not find out"))
-	}
-	if todo > 0 {
-		faults = append(faults, cli.Todo(count(todo, "thing")+" to fix"))
+	return verdict(todo, unclear, faults)
+}
+
+// verdict returns the error that decides the exit status. Things to fix decide before unknown ones:
+// make deploy stops only at them, and detect is unknown for most accounts. The rows say why the
+// others are unknown.
+func verdict(todo, unclear int, faults []error) error {
+	switch {
+	case todo > 0 && unclear > 0:
+		return cli.Todo(count(todo, "thing") + " to fix; unknown: " + count(unclear, "check"))
+	case todo > 0:
+		return cli.Todo(count(todo, "thing") + " to fix")
+	case unclear > 0 && len(faults) == 0:
+		return errors.New(count(unclear, "check") + " could not find out")
 	}
 	return errors.Join(faults...)
 }

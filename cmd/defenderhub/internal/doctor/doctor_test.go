@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
+
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 )
 
 func TestPolicyAllowsAServiceToPublish(t *testing.T) {
@@ -102,5 +105,28 @@ func TestUnknownProgressOfTheEngineIsNamed(t *testing.T) {
 			t.Errorf("the item %s: got %s, want %s", item, got, want)
 		}
 		server.Close()
+	}
+}
+
+// make deploy stops only at exit status 1, and a check is unknown in most accounts.
+func TestThingsToFixDecideBeforeUnknownOnes(t *testing.T) {
+	denied := errors.New("denied")
+	for _, tt := range []struct {
+		todo, unclear int
+		faults        []error
+		want          error
+	}{
+		{want: nil},
+		{todo: 1, want: cli.Todo("1 thing to fix")},
+		{todo: 2, unclear: 1, want: cli.Todo("2 things to fix; unknown: 1 check")},
+		{todo: 1, unclear: 2, faults: []error{denied}, want: cli.Todo("1 thing to fix; unknown: 2 checks")},
+		{unclear: 1, want: errors.New("1 check could not find out")},
+		{unclear: 1, faults: []error{denied}, want: denied},
+	} {
+		got := verdict(tt.todo, tt.unclear, tt.faults)
+		_, status1 := got.(cli.Todo)
+		if _, want := tt.want.(cli.Todo); fmt.Sprint(got) != fmt.Sprint(tt.want) || status1 != want {
+			t.Errorf("%d to fix, %d unknown, %v: error %v, want %v", tt.todo, tt.unclear, tt.faults, got, tt.want)
+		}
 	}
 }
