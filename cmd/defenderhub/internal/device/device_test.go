@@ -37,6 +37,7 @@ type cloud struct {
 	deployed     bool
 	document     string
 	denied       error
+	address      *string
 }
 
 func (c cloud) DescribeThing(_ context.Context, in *iot.DescribeThingInput, _ ...func(*iot.Options)) (*iot.DescribeThingOutput, error) {
@@ -87,7 +88,7 @@ func (c cloud) ListThingGroupsForThing(context.Context, *iot.ListThingGroupsForT
 func (c cloud) GetConnection(_ context.Context, in *iotdataplane.GetConnectionInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.GetConnectionOutput, error) {
 	switch *in.ClientId {
 	case "pump-7":
-		return &iotdataplane.GetConnectionOutput{Connected: true, ConnectedSince: day.UnixMilli(), SourceIp: aws.String("192.0.2.7"), ThingName: in.ClientId}, nil
+		return &iotdataplane.GetConnectionOutput{Connected: true, ConnectedSince: day.UnixMilli(), SourceIp: c.address, ThingName: in.ClientId}, nil
 	case "gateway":
 		return &iotdataplane.GetConnectionOutput{DisconnectedSince: day.UnixMilli(), DisconnectReason: aws.String("CONNECTION_LOST"), ThingName: aws.String("pump-7")}, nil
 	}
@@ -156,7 +157,7 @@ func TestThingHasItsWholeHistory(t *testing.T) {
 	}
 	wantFacts := []string{
 		"thing pump-7 registered, type pump", "group plant", "certificate " + certificate(0) + " ACTIVE, valid until 2027-11-30",
-		"connection pump-7 connected from 192.0.2.7", "engine plant/telnet in alarm since 2026-11-30T01:05:00Z",
+		"connection pump-7 connected since 2026-11-30T00:00:00Z", "engine plant/telnet in alarm since 2026-11-30T01:05:00Z",
 	}
 	if !slices.Equal(facts, wantFacts) {
 		t.Errorf("facts %q\nwant  %q", facts, wantFacts)
@@ -167,6 +168,13 @@ func TestThingHasItsWholeHistory(t *testing.T) {
 	}
 	if !slices.Equal(events, wantEvents) {
 		t.Errorf("events %q\nwant   %q", events, wantEvents)
+	}
+}
+
+func TestAddressOfAConnectionIsShownIfAWSReturnsIt(t *testing.T) {
+	facts, _, _, err := look(t, cloud{address: aws.String("192.0.2.7")}, "pump-7")
+	if want := "connection pump-7 connected since 2026-11-30T00:00:00Z, from 192.0.2.7"; err != nil || !slices.Contains(facts, want) {
+		t.Errorf("facts %q, error %v, want %q", facts, err, want)
 	}
 }
 

@@ -220,8 +220,13 @@ func (l *lookup) connections(ctx context.Context, d device) error {
 		case out == nil:
 			l.fact("connection", id, "not connected in the last 30 minutes")
 		case out.Connected:
-			l.fact("connection", id, "connected from "+aws.ToString(out.SourceIp))
-			l.events = append(l.events, Event{Time: time.UnixMilli(out.ConnectedSince).UTC(), Kind: "connection", What: "connected", Text: id})
+			since := time.UnixMilli(out.ConnectedSince).UTC()
+			detail := "connected since " + since.Format(time.RFC3339)
+			if address := aws.ToString(out.SourceIp); address != "" { // AWS IoT returns it only on request
+				detail += ", from " + address
+			}
+			l.fact("connection", id, detail)
+			l.events = append(l.events, Event{Time: since, Kind: "connection", What: "connected", Text: id})
 		default:
 			l.fact("connection", id, "disconnected: "+aws.ToString(out.DisconnectReason))
 			l.events = append(l.events, Event{Time: time.UnixMilli(out.DisconnectedSince).UTC(), Kind: "connection", What: "disconnected", Text: id + ": " + aws.ToString(out.DisconnectReason)})
