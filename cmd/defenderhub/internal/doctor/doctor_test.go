@@ -130,3 +130,25 @@ func TestThingsToFixDecideBeforeUnknownOnes(t *testing.T) {
 		}
 	}
 }
+
+// Destroying a stack that once worked would delete its ledger.
+func TestStatesOfAStack(t *testing.T) {
+	const destroy = "cdk destroy, then deploy again"
+	for state, want := range map[string]struct {
+		status status
+		fix    string
+	}{
+		"CREATE_COMPLETE": {ok, ""}, "UPDATE_COMPLETE": {ok, ""}, "UPDATE_ROLLBACK_COMPLETE": {ok, ""}, "IMPORT_COMPLETE": {ok, ""},
+		"UPDATE_IN_PROGRESS": {note, "wait"}, "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": {note, "wait"},
+		"ROLLBACK_COMPLETE": {fix, destroy}, "ROLLBACK_FAILED": {fix, destroy}, "CREATE_FAILED": {fix, destroy},
+		"UPDATE_ROLLBACK_FAILED": {fix, "aws cloudformation continue-update-rollback --stack-name Hub"},
+		"UPDATE_FAILED":          {fix, "aws cloudformation rollback-stack --stack-name Hub"},
+		"DELETE_FAILED":          {fix, "cdk destroy again"},
+		"IMPORT_ROLLBACK_FAILED": {fix, "describe-stack-events"},
+	} {
+		got, text := afterState(state, "Hub")
+		if got != want.status || !strings.Contains(text, want.fix) || strings.Contains(text, destroy) != (want.fix == destroy) {
+			t.Errorf("%s: %s %q, want %s %q", state, got, text, want.status, want.fix)
+		}
+	}
+}

@@ -41,15 +41,32 @@ func stackState(ctx context.Context, e *exam) ([]line, error) {
 		}
 		state := string(out.Stacks[0].StackStatus)
 		l := line{Status: ok, Finding: fmt.Sprintf("the stack %s has %d resources, %s", name, len(d), state)}
-		switch {
-		case strings.HasSuffix(state, "_IN_PROGRESS"):
-			l.Status, l.Fix = note, "wait until the deployment has ended"
-		case state == "ROLLBACK_COMPLETE" || strings.HasSuffix(state, "_FAILED"):
-			l.Status, l.Fix = fix, "cdk destroy, then deploy again; aws cloudformation describe-stack-events says why"
-		}
+		l.Status, l.Fix = afterState(state, name)
 		lines = append(lines, l)
 	}
 	return lines, nil
+}
+
+// afterState returns what to do about a stack in a state. Only a stack that never worked is destroyed:
+// an updated one holds the ledger.
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
+func afterState(state, name string) (status, string) {
+	const why = "; aws cloudformation describe-stack-events says why"
+	switch {
+	case strings.HasSuffix(state, "_IN_PROGRESS"):
+		return note, "wait until the deployment has ended"
+	case state == "ROLLBACK_COMPLETE" || state == "ROLLBACK_FAILED" || state == "CREATE_FAILED":
+		return fix, "cdk destroy, then deploy again" + why
+	case state == "UPDATE_ROLLBACK_FAILED":
+		return fix, "correct the cause, then aws cloudformation continue-update-rollback --stack-name " + name + why
+	case state == "UPDATE_FAILED":
+		return fix, "correct the cause, then deploy again, or aws cloudformation rollback-stack --stack-name " + name + why
+	case state == "DELETE_FAILED":
+		return fix, "correct the cause, then cdk destroy again" + why
+	case strings.HasSuffix(state, "_FAILED"):
+		return fix, "correct the cause" + why
+	}
+	return ok, ""
 }
 
 // deployedOf returns the physical IDs of a type in the deployed stacks, by logical ID. It ignores
