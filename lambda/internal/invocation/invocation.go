@@ -1,4 +1,4 @@
-// Package invocation reserves time at the end of an invocation for its results.
+// Package invocation divides the time of an invocation.
 package invocation
 
 import (
@@ -14,4 +14,15 @@ func WithMargin(ctx context.Context, margin time.Duration) (context.Context, con
 		return context.WithCancel(ctx)
 	}
 	return context.WithDeadline(ctx, deadline.Add(-min(margin, time.Until(deadline)/4)))
+}
+
+// Half returns a context that ends when half of ctx's time has passed. It is for calls without
+// which the work goes on, such as lookups for a text: if their service does not answer, they fail
+// early enough for the work, and all later ones fail at once.
+func Half(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)/2)
 }

@@ -30,3 +30,25 @@ func TestWorkEndsBeforeTheInvocation(t *testing.T) {
 		}
 	})
 }
+
+func TestHalfLeavesTimeForTheWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		half, end := invocation.Half(ctx)
+		defer end()
+		if <-half.Done(); ctx.Err() != nil {
+			t.Error("the work has ended with its lookups")
+		}
+		if deadline, _ := ctx.Deadline(); time.Until(deadline) != 30*time.Second {
+			t.Errorf("the work has %v left, want 30s", time.Until(deadline))
+		}
+		endless, end := invocation.Half(t.Context())
+		if _, ok := endless.Deadline(); ok {
+			t.Error("lookups of work without a deadline got one")
+		}
+		if end(); endless.Err() == nil {
+			t.Error("the context is not canceled after its end")
+		}
+	})
+}

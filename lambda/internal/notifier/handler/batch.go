@@ -18,6 +18,7 @@ import (
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/findingevent"
+	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
 )
 
 // callsAtOnce is the number of findings that one invocation handles at once.
@@ -45,12 +46,17 @@ type batch struct {
 	timeout  time.Duration
 	// ctx lasts as long as the invocation, to record what was published.
 	ctx context.Context
+	// lookups is for calls to AWS IoT, which may hang while everything else works.
+	lookups context.Context
 	// full are the classes of messages whose cap for this minute is reached.
 	full caps
 }
 
 func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) events.SQSEventResponse {
 	b := h.invocation(ctx)
+	lookups, cancel := invocation.Half(work)
+	defer cancel()
+	b.lookups = lookups
 	messages := make([]*received, len(records))
 	findings := map[string][]*received{}
 	for i, r := range records {

@@ -217,3 +217,40 @@ func crashLosesNoLine(t *testing.T) {
 		}
 	}
 }
+
+// hanging is a registry that does not answer.
+type hanging struct{}
+
+func (hanging) Groups(ctx context.Context, _ string, _ time.Time) ([]string, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A registry that does not answer costs a message only the thing groups in its text.
+func TestRegistryThatHangsStopsNoMessage(t *testing.T) {
+	for name, filters := range map[string][]notification.Filter{"text": nil, "filter": {{ThingGroups: []string{"pumps"}}}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, notification.Config{PerMinute: 100, Filters: filters})
+				r.h.Groups = hanging{}
+				var batch events.SQSEvent
+				for i := range 50 {
+					batch.Records = append(batch.Records, events.SQSMessage{MessageId: fmt.Sprint(i), Body: finding{name: fmt.Sprintf("pump-%d", i), severity: "HIGH", at: noon}.event()})
+				}
+				event, err := json.Marshal(batch)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				out, err := r.h.Handle(ctx, event)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if failed := out.(events.SQSEventResponse).BatchItemFailures; len(failed) > 0 || len(r.messages()) != 50 || len(r.on(chat)) != 50 || ctx.Err() != nil {
+					t.Errorf("%d events are retried, %d messages to people and %d to chat; want none, 50 and 50, within the timeout", len(failed), len(r.messages()), len(r.on(chat)))
+				}
+			})
+		})
+	}
+}

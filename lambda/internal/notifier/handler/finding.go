@@ -58,7 +58,7 @@ func (b *batch) attempt(ctx context.Context, r run) (time.Duration, error) {
 	notice := b.notice(e)
 	d, err := decide(f, e, notice.Line(), facts{
 		concerns: slices.ContainsFunc(b.Config.Filters, func(f notification.Filter) bool { return f.Concerns(e) }), mayHold: hold > 0,
-		wanted:  func() bool { return b.wanted(ctx, e, &notice) },
+		wanted:  func() bool { return b.wanted(e, &notice) },
 		covered: func() (bool, error) { return b.covered(ctx, e) },
 	})
 	if err != nil {
@@ -148,7 +148,7 @@ func (b *batch) holdOf(r run) time.Duration {
 }
 
 // wanted reports whether a filter lets an event through. A filter that cannot be evaluated does.
-func (b *batch) wanted(ctx context.Context, e findingevent.Event, n *message.Notice) bool {
+func (b *batch) wanted(e findingevent.Event, n *message.Notice) bool {
 	for _, f := range b.Config.Filters {
 		if !f.Concerns(e) || !f.Severe(e.Severity) {
 			continue
@@ -156,7 +156,7 @@ func (b *batch) wanted(ctx context.Context, e findingevent.Event, n *message.Not
 		if len(f.ThingGroups) == 0 {
 			return true
 		}
-		groups, err := b.groups(ctx, e, n)
+		groups, err := b.groups(e, n)
 		if err != nil {
 			b.Metrics.Count(source, contract.MetricUnevaluated, 1)
 			b.Log.Warn("thing groups are not known: the message is sent", "finding", e.Key(), "reason", err.Error())
@@ -172,14 +172,14 @@ func (b *batch) wanted(ctx context.Context, e findingevent.Event, n *message.Not
 var errNoThing = errors.New("the finding names no thing of this account and Region")
 
 // groups returns the groups of an event's thing, and keeps them for the message.
-func (b *batch) groups(ctx context.Context, e findingevent.Event, n *message.Notice) ([]string, error) {
+func (b *batch) groups(e findingevent.Event, n *message.Notice) ([]string, error) {
 	if n.Device.Groups != nil {
 		return n.Device.Groups, nil
 	}
 	if !n.Device.Thing || n.Account != e.HubAccount || n.Region != b.Region {
 		return nil, errNoThing
 	}
-	groups, err := b.Groups.Groups(ctx, n.Device.Name, b.now)
+	groups, err := b.Groups.Groups(b.lookups, n.Device.Name, b.now)
 	if err == nil {
 		n.Device.Groups = groups
 	}

@@ -28,7 +28,7 @@ import (
 func (b *batch) announce(ctx context.Context, n message.Notice, f record.Finding, d decision) error {
 	e, next := n.Event, d.next
 	if n.Device.Groups == nil {
-		_, _ = b.groups(ctx, e, &n) // only for the text
+		_, _ = b.groups(e, &n) // only for the text
 	}
 	next.Owed = &record.Owed{Order: e.Order, Change: n.Change, Before: d.before, Until: b.deadline.Add(clockSkew).UnixMilli()}
 	if err := b.put(ctx, e, &next); err != nil {
@@ -65,7 +65,7 @@ func (b *batch) resume(ctx context.Context, r run, f *record.Finding) error {
 	}
 	n := b.notice(e)
 	n.Change, n.Before = owed.Change, owed.Before
-	_, _ = b.groups(ctx, e, &n)
+	_, _ = b.groups(e, &n)
 	if err := b.pay(ctx, n, max(owed.Before, f.Reported), f); err != nil {
 		return err
 	}
