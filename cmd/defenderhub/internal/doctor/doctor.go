@@ -150,22 +150,23 @@ func run(ctx context.Context, s *cli.Session, o options) error {
 	if err := s.Print(cli.Rows("", rows)); err != nil {
 		return err
 	}
-	return verdict(todo, unclear, faults)
+	return verdict(s, todo, unclear, faults)
 }
 
-// verdict returns the error that decides the exit status. Things to fix decide before unknown ones:
-// make deploy stops only at them, and detect is unknown for most accounts. The rows say why the
-// others are unknown.
-func verdict(todo, unclear int, faults []error) error {
-	switch {
-	case todo > 0 && unclear > 0:
-		return cli.Todo(count(todo, "thing") + " to fix; unknown: " + count(unclear, "check"))
-	case todo > 0:
-		return cli.Todo(count(todo, "thing") + " to fix")
-	case unclear > 0 && len(faults) == 0:
-		return errors.New(count(unclear, "check") + " could not find out")
+// verdict returns the error that decides the exit status. Things to fix decide before faults, which
+// are then only printed: make deploy stops only at things to fix, and detect is unknown for most
+// accounts.
+func verdict(s *cli.Session, todo, unclear int, faults []error) error {
+	if unclear > 0 && len(faults) == 0 {
+		faults = append(faults, errors.New(count(unclear, "check")+" could not find out"))
 	}
-	return errors.Join(faults...)
+	if todo == 0 {
+		return errors.Join(faults...)
+	}
+	for _, err := range faults {
+		s.Alert("%s", cli.Explain(err))
+	}
+	return cli.Todo(count(todo, "thing") + " to fix")
 }
 
 func count(n int, what string) string {

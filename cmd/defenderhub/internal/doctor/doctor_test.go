@@ -115,18 +115,20 @@ func TestThingsToFixDecideBeforeUnknownOnes(t *testing.T) {
 		todo, unclear int
 		faults        []error
 		want          error
+		says          string
 	}{
 		{want: nil},
 		{todo: 1, want: cli.Todo("1 thing to fix")},
-		{todo: 2, unclear: 1, want: cli.Todo("2 things to fix; unknown: 1 check")},
-		{todo: 1, unclear: 2, faults: []error{denied}, want: cli.Todo("1 thing to fix; unknown: 2 checks")},
-		{unclear: 1, want: errors.New("1 check could not find out")},
+		{todo: 2, unclear: 1, want: cli.Todo("2 things to fix"), says: "1 check could not find out\n"},
+		{todo: 1, unclear: 2, faults: []error{denied}, want: cli.Todo("1 thing to fix"), says: "denied\n"},
+		{unclear: 2, want: errors.New("2 checks could not find out")},
 		{unclear: 1, faults: []error{denied}, want: denied},
 	} {
-		got := verdict(tt.todo, tt.unclear, tt.faults)
-		_, status1 := got.(cli.Todo)
-		if _, want := tt.want.(cli.Todo); fmt.Sprint(got) != fmt.Sprint(tt.want) || status1 != want {
-			t.Errorf("%d to fix, %d unknown, %v: error %v, want %v", tt.todo, tt.unclear, tt.faults, got, tt.want)
+		var says strings.Builder
+		got := verdict(&cli.Session{Err: &says}, tt.todo, tt.unclear, tt.faults)
+		_, first := got.(cli.Todo)
+		if _, want := tt.want.(cli.Todo); fmt.Sprint(got) != fmt.Sprint(tt.want) || first != want || says.String() != tt.says {
+			t.Errorf("%d to fix, %d unknown, %v: error %v, want %v; printed %q, want %q", tt.todo, tt.unclear, tt.faults, got, tt.want, &says, tt.says)
 		}
 	}
 }
