@@ -108,10 +108,10 @@ type object = map[string]any
 // Pattern returns the event pattern of Amazon EventBridge for the findings that the filters can
 // let through, and for the end of such findings. Account and Region may be "", which means any. If the
 // pattern would be longer than EventBridge allows, it has no checks and behaviors, then only
-// products: the notifier filters again.
+// products, then any product instead of those that filters name: the notifier filters again.
 func Pattern(filters []Filter, account, region string) map[string]any {
 	var pattern object
-	for coarse := range 3 {
+	for coarse := range 4 {
 		pattern = patternOf(filters, account, region, coarse)
 		text, _ := json.Marshal(pattern) // cannot fail for strings
 		if len(text) <= maxPattern {
@@ -122,7 +122,7 @@ func Pattern(filters []Filter, account, region string) map[string]any {
 }
 
 // patternOf returns the pattern with all conditions for coarse 0, without checks and behaviors for 1,
-// and with products only for 2.
+// with products only for 2, and with any product for 3.
 func patternOf(filters []Filter, account, region string, coarse int) object {
 	findings := object{}
 	if account != "" {
@@ -169,7 +169,13 @@ func patternOf(filters []Filter, account, region string, coarse int) object {
 func (f Filter) identities(coarse int) []object {
 	var all []object
 	switch {
-	case coarse == 2 && len(f.Products) == 0, len(f.Products) == 0 && len(f.Sources) == 0:
+	case coarse == 3 && len(f.Products) > 0:
+		// Findings of Security Hub's own controls are by far the most: leave them out if possible.
+		all = []object{{"ProductArn": []any{object{"anything-but": object{"suffix": ":product/" + controls}}}}}
+		if slices.Contains(f.Products, controls) {
+			all = append(all, product(controls))
+		}
+	case coarse >= 2 && len(f.Products) == 0, len(f.Products) == 0 && len(f.Sources) == 0:
 		all = []object{own("defenderhub/"), product(findingevent.AuditProduct, findingevent.DetectProduct)}
 	case len(f.Sources) > 0:
 		for _, s := range f.Sources {
@@ -198,6 +204,9 @@ func (f Filter) identities(coarse int) []object {
 	}
 	return append(all, own(correlatedID))
 }
+
+// controls is the product of Security Hub's own controls.
+const controls = "aws/securityhub"
 
 // correlatedID begins the IDs of incidents.
 var correlatedID = "defenderhub/" + defender.CorrelatedFindings.String() + "/"

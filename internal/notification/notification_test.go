@@ -2,6 +2,7 @@ package notification_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -30,7 +31,10 @@ func filter(rt *rapid.T) notification.Filter {
 	if rapid.Bool().Draw(rt, "of sources") {
 		f.Sources = some("sources", "behavior", "audit", "detect", "device-event")
 	} else {
-		f.Products = some("products", "aws/guardduty", "default", findingevent.DetectProduct)
+		f.Products = some("products", "aws/guardduty", "aws/securityhub", "default", findingevent.DetectProduct)
+		for i := range rapid.SampledFrom([]int{0, 17}).Draw(rt, "further products") {
+			f.Products = append(f.Products, fmt.Sprintf("company-%d/product-%d", rapid.IntRange(1, 99).Draw(rt, "company"), i))
+		}
 	}
 	return f
 }
@@ -42,6 +46,7 @@ func TestPatternMatchesTheFindingsOfTheFilters(t *testing.T) {
 		arn := rapid.SampledFrom([]string{
 			"arn:aws:securityhub:" + region + ":" + account + ":product/" + account + "/default", "arn:aws:securityhub:" + region + "::product/aws/guardduty",
 			"arn:aws:securityhub:" + region + "::product/aws/iot-device-defender-detect", "arn:aws:securityhub:" + region + "::product/aws/iot-device-defender-audit",
+			"arn:aws:securityhub:" + region + "::product/aws/securityhub", "arn:aws:securityhub:" + region + "::product/company-7/product-3",
 		}).Draw(rt, "product")
 		id := rapid.SampledFrom([]string{"x", "defenderhub/behavior/r/a/b/c", "defenderhub/audit/r/x", "defenderhub/correlation/r/chain/pump-7"}).Draw(rt, "id")
 		fields := map[string]string{}
