@@ -84,12 +84,14 @@ func (p FunctionProps) validate() error {
 // goFunction configures a function of this package.
 type goFunction struct {
 	FunctionProps
-	description  string
-	code         awslambda.Code
-	timeout      time.Duration
-	memoryMiB    int
-	environment  map[string]string
-	key          awskms.IKey
+	description string
+	code        awslambda.Code
+	timeout     time.Duration
+	memoryMiB   int
+	environment map[string]string
+	key         awskms.IKey
+	// recursive keeps Lambda from stopping a function that sends to its own queue.
+	recursive    bool
 	statements   []awsiam.PolicyStatement
 	suppressions []nagSuppression
 }
@@ -120,6 +122,9 @@ func newGoFunction(scope constructs.Construct, id string, g goFunction) awslambd
 		Environment:  environment(g.environment, g.memoryMiB),
 		LogGroup:     logs,
 		Role:         role,
+	}
+	if g.recursive {
+		props.RecursiveLoop = awslambda.RecursiveLoop_ALLOW
 	}
 	if g.Tracing {
 		props.Tracing = awslambda.Tracing_ACTIVE

@@ -207,6 +207,7 @@ var invariants = []struct {
 	{"AWS::Scheduler::Schedule", func(tpl template, _ string, r resource) string { return invokes(tpl, r.Properties["Target"]) }},
 	{"AWS::Events::Rule", func(tpl template, _ string, r resource) string { return invokes(tpl, r.Properties["Targets"]) }},
 	{"AWS::CloudWatch::Alarm", alarm},
+	{"AWS::Lambda::Function", recursion},
 	{"AWS::IoT::ScheduledAudit", func(tpl template, _ string, r resource) string {
 		for _, d := range r.DependsOn {
 			if tpl.Resources[d].Type == "AWS::IoT::AccountAuditConfiguration" {
@@ -238,6 +239,36 @@ func invokes(tpl template, targets any) string {
 		if !configured {
 			return "invokes " + id + " with Lambda's default retries"
 		}
+	}
+	return ""
+}
+
+// recursion checks that exactly the functions that may send to a queue that invokes them can do so
+// more than 16 times: Lambda drops what it takes for an endless loop, unless the function allows it.
+// https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
+func recursion(tpl template, id string, r resource) string {
+	role, loops := attributeOf(r.Properties["Role"]), ""
+	for _, mapping := range tpl.Resources {
+		if mapping.Type != "AWS::Lambda::EventSourceMapping" || attributeOf(mapping.Properties["FunctionName"]) != id {
+			continue
+		}
+		source := toJSON(mapping.Properties["EventSourceArn"])
+		for _, policy := range tpl.Resources {
+			if policy.Type != "AWS::IAM::Policy" || !strings.Contains(toJSON(policy.Properties["Roles"]), `"`+role+`"`) {
+				continue
+			}
+			for _, s := range statementList(policy.Properties["PolicyDocument"]) {
+				if strings.Contains(toJSON(s["Action"]), `"sqs:SendMessage"`) && strings.Contains(toJSON(s["Resource"]), source) {
+					loops = source
+				}
+			}
+		}
+	}
+	switch allowed := r.Properties["RecursiveLoop"]; {
+	case loops != "" && allowed != "Allow":
+		return "sends to " + loops + ", which invokes it, and Lambda stops that after 16 rounds"
+	case loops == "" && allowed != nil:
+		return fmt.Sprintf("RecursiveLoop is %v, and the function does not send to its own queue", allowed)
 	}
 	return ""
 }

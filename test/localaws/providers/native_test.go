@@ -75,10 +75,11 @@ var natives = map[string]struct {
 		`{"KeyPolicy":` + policy + `,"EnableRotation":true}`: "#: extraneous key [EnableRotation]",
 		`{"KeyPolicy":` + policy + `,"MultiRegion":true}`:    "#/MultiRegion: true",
 	}},
-	"AWS::Lambda::Function": {`{` + code + `,"Runtime":"provided.al2023","Handler":"bootstrap","Timeout":60,"Environment":{"Variables":{"QUEUE":"q"}}}`, map[string]string{
+	"AWS::Lambda::Function": {`{` + code + `,"Runtime":"provided.al2023","Handler":"bootstrap","Timeout":60,"RecursiveLoop":"Allow","Environment":{"Variables":{"QUEUE":"q"}}}`, map[string]string{
 		`{` + code + `,"Timout":60}`:                                  "#: extraneous key [Timout]",
 		`{` + code + `,"VpcConfig":{"SubnetIds":["s"]}}`:              "#: extraneous key [VpcConfig]",
 		`{` + code + `,"ReservedConcurrentExecutions":0}`:             "#: extraneous key [ReservedConcurrentExecutions]",
+		`{` + code + `,"RecursiveLoop":"Terminate"}`:                  "#/RecursiveLoop: Terminate",
 		`{` + code + `,"Environment":{"QUEUE":"q"}}`:                  "#/Environment: extraneous key [QUEUE]",
 		`{` + code + `,"Environment":{"Variables":{"MY-QUEUE":"q"}}}`: "#/Environment/Variables: extraneous key [MY-QUEUE]",
 		`{"Role":` + role + `,"Code":{"ZipFile":"x"}}`:                "#/Code: extraneous key [ZipFile]",
