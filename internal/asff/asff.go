@@ -339,10 +339,8 @@ func fitText(s string, n int) string {
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
-		case unicode.IsControl(r),
-			r == '\u2028' || r == '\u2029', // line and paragraph separators
-			r >= '\u202A' && r <= '\u202E', // bidirectional embeddings and overrides
-			r >= '\u2066' && r <= '\u2069': // bidirectional isolates
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r),
+			r == '\u2028' || r == '\u2029': // line and paragraph separators
 			return ' '
 		}
 		return r

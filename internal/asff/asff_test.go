@@ -180,10 +180,10 @@ func TestFitDropsLinksAndRegionsThatAreTooLong(t *testing.T) {
 
 func TestFitRemovesControlCharacters(t *testing.T) {
 	f := fitting()
-	f.Title = "Device a\nb\r\u2028c \x1b[31m\u202Etxt.exe\u2066 \xff reports tamper."
+	f.Title = "Device a\nb\r\u2028c \x1b[31m\u202Etxt.exe\u2066 \xff 12\u200F/\u200E34\u061C reports tamper."
 	f.ID = "a\nb"
 	got := f.Fit()
-	if want := "Device a b  c  [31m txt.exe  \uFFFD reports tamper."; got.Title != want || got.ID != "a b" {
+	if want := "Device a b  c  [31m txt.exe  \uFFFD 12 / 34  reports tamper."; got.Title != want || got.ID != "a b" {
 		t.Errorf("got title %q, ID %q, want %q, %q", got.Title, got.ID, want, "a b")
 	}
 }
