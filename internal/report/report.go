@@ -212,7 +212,8 @@ func (r *Report) connections(metrics node) {
 	r.total(established, name, defender.EstablishedTCPConnections.Info().Name, hasList, whole, len(items))
 }
 
-// remoteAddress accepts IP:PORT, [IP]:PORT, and IPv6 without brackets as some agents write it.
+// remoteAddress accepts an address with or without port and, as some agents write it, IPv6 without
+// brackets. Its last group counts as port if the rest is an address.
 func remoteAddress(text string) (string, error) {
 	if ap, err := netip.ParseAddrPort(text); err == nil {
 		return ap.Addr().Unmap().WithZone("").String(), nil
@@ -222,6 +223,9 @@ func remoteAddress(text string) (string, error) {
 		host = text[:i]
 	}
 	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	if err != nil {
+		a, err = netip.ParseAddr(strings.Trim(text, "[]"))
+	}
 	if err != nil {
 		return "", err
 	}

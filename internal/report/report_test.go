@@ -119,6 +119,8 @@ func TestDecodeReadsReportsOfAgents(t *testing.T) {
 			map[string]iotapi.Value{"aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(2)}, nil},
 		"IPv6 with and without brackets": {`{` + header + `"metrics": {"tc": {"ec": {"cs": [{"rad": "[2001:db8::1]:443"}, {"rad": "2001:db8::2:443"}, {"rad": "::ffff:192.0.2.1:80"}, {"rad": "192.0.2.1:1"}]}}}}`,
 			map[string]iotapi.Value{"aws:destination-ip-addresses": {CIDRs: []string{"2001:db8::1", "2001:db8::2", "192.0.2.1"}}, "aws:num-established-tcp-connections": count(4)}, nil},
+		"addresses without port": {`{` + header + `"metrics": {"tc": {"ec": {"cs": [{"rad": "2001:db8::bad"}, {"rad": "[2001:db8::3]"}, {"rad": "2001:db8:1:2:3:4:5:6"}, {"rad": "192.0.2.9"}]}}}}`,
+			map[string]iotapi.Value{"aws:destination-ip-addresses": {CIDRs: []string{"2001:db8::bad", "2001:db8::3", "2001:db8:1:2:3:4:5:6", "192.0.2.9"}}, "aws:num-established-tcp-connections": count(4)}, nil},
 		"custom metrics alone": {`{` + header + `"custom_metrics": {"battery": [{"number": -0.5}], "nets": [{"ip_list": ["10.0.0.0/8"]}]}}`,
 			map[string]iotapi.Value{"battery": number(-0.5), "nets": {CIDRs: []string{"10.0.0.0/8"}}}, nil},
 		"zero byte at the end, as in C": {`{` + header + `"metrics": {"tp": {"t": 1}}}` + "\n\x00",
