@@ -21,7 +21,7 @@ func TestDetectPageNamesMetricsAndBounds(t *testing.T) {
 	wants := []string{
 		fmt.Sprintf("%.0f minutes (clocks of AWS's lifecycle events) + the batching window + %.0f minute", ClockSkew.Minutes(), DeliveryMargin.Minutes()),
 		fmt.Sprintf("%.0f hours after the last datapoint", SilenceLimit.Hours()),
-		fmt.Sprintf("Up to %d events per window are exact", MaxTally),
+		fmt.Sprintf("Up to %d events per window are exact", MaxTally-1),
 		fmt.Sprintf("at most %d**", StatisticWindows),
 		fmt.Sprintf("`SelfManaged.MinDatapoints` (default %d)", DefaultMinDatapoints),
 		fmt.Sprintf("**%.0f %% of its value**", sketch.Accuracy*100),

@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// MaxTally is how many distinct events of a window are recorded. Up to it counts and sums are
-// exact. Above it the recorded events are a uniform sample, those with the smallest hashes, from
+// MaxTally is how many distinct events of a window are recorded. Below it counts and sums are
+// exact. From it on the recorded events are a uniform sample, those with the smallest hashes, from
 // which both are estimated. The standard error of a count is 1/sqrt(MaxTally-2), 6.3 %.
 const MaxTally = 256
 
