@@ -213,3 +213,15 @@ func TestTimelines(t *testing.T) {
 		})
 	}
 }
+
+// The first part can be in both stages, the second only in the first: it may begin up to two minutes
+// later.
+func TestStageSparesThePartOfALaterStage(t *testing.T) {
+	r := rule(2, func(r *correlation.Rule) { r.InOrder = true })
+	for later, want := range map[time.Duration]bool{time.Minute: true, 3 * time.Minute: false} {
+		parts := observe(t, nil, seen(r, "both", 0, incident.Open, defender.High, 0, 1), seen(r, "first", later.Hours(), incident.Open, defender.High, 0))
+		if o := incident.Replay(r, parts, start.Add(time.Hour)); o.Active != want {
+			t.Errorf("%v later: active %v, want %v", later, o.Active, want)
+		}
+	}
+}

@@ -82,8 +82,14 @@ const precision = int64(2 * time.Minute)
 
 // inOrder reports whether the stages can have their parts one after the other: no part of a stage
 // began before the last part of the stage before it, within [precision]. Each stage takes the
-// earliest parts.
+// earliest parts, or the earliest that no later stage can use.
 func inOrder(need []int, counted []candidate) bool {
+	return earliest(need, counted, false) || earliest(need, counted, true)
+}
+
+// earliest reports whether each stage finds its parts if it takes the earliest ones. sparing takes
+// those first that no later stage can use.
+func earliest(need []int, counted []candidate, sparing bool) bool {
 	slices.SortFunc(counted, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.since, b.since), cmp.Compare(len(a.stages), len(b.stages)), cmp.Compare(a.key, b.key))
 	})
@@ -91,9 +97,12 @@ func inOrder(need []int, counted []candidate) bool {
 	var from int64
 	for stage, n := range need {
 		last := from
-		for i, c := range counted {
-			if n > 0 && !used[i] && c.since >= from-precision && slices.Contains(c.stages, stage) {
-				used[i], n, last = true, n-1, max(last, c.since)
+		for _, shared := range []bool{false, true} {
+			for i, c := range counted {
+				later := sparing && slices.ContainsFunc(c.stages, func(s int) bool { return s > stage })
+				if n > 0 && !used[i] && later == shared && c.since >= from-precision && slices.Contains(c.stages, stage) {
+					used[i], n, last = true, n-1, max(last, c.since)
+				}
 			}
 		}
 		if n > 0 {
