@@ -3,6 +3,7 @@ package handler_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -218,6 +219,24 @@ func TestSecurityHubIsAskedOncePerSecond(t *testing.T) {
 	r.now = r.now.Add(time.Second)
 	if again := r.handle(many[len(many)-2:]...); len(again) != 2 {
 		t.Errorf("Security Hub fails: events %v are retried, want both", again)
+	}
+}
+
+// GetFindings returns its findings in pages.
+func TestTiesOnAllPagesAreRead(t *testing.T) {
+	r := newRig(t, correlation.StolenIdentity())
+	r.now = start.Add(time.Hour)
+	var events []string
+	for i := range 20 {
+		f := duplicate(fmt.Sprintf("sensor-%02d", i))
+		delete(f.fields, "Principal") // each is its own device
+		r.hub.findings = append(r.hub.findings, present(f, "ACTIVE", "NEW", start))
+		events = append(events, f.at(start, "o").event(), f.at(start, "s").event(),
+			behavior(fmt.Sprintf("sensor-%02d", i), "aws:source-ip-address").at(start.Add(2*time.Minute), "o").event())
+	}
+	r.must(events...)
+	if n := strings.Count(r.active(), "stolen-identity/"); n != 20 {
+		t.Errorf("%d incidents, want 20: %s", n, r.active())
 	}
 }
 

@@ -89,8 +89,9 @@ var (
 // https://docs.aws.amazon.com/securityhub/1.0/APIReference/API_AwsSecurityFindingFilters.html
 const maxAsked = 20
 
-// ask reads the present state of findings from Security Hub, with one call. The state has the times
-// of the tie unless Security Hub returns others.
+// ask reads the present state of findings from Security Hub. The state has the times of the tie
+// unless Security Hub returns others. An administrator account has findings of other accounts with
+// the same IDs, so the filter names the products too, and the answer may have several pages.
 func (h *Handler) ask(ctx context.Context, tied []incident.Part) (map[string]incident.Part, error) {
 	byKey := map[string]incident.Part{}
 	for _, p := range tied {
@@ -101,13 +102,19 @@ func (h *Handler) ask(ctx context.Context, tied []incident.Part) (map[string]inc
 	if free, err := h.Store.Slot(ctx, h.Now()); err != nil || !free {
 		return nil, errors.Join(err, errBusy)
 	}
-	var ids []types.StringFilter
+	var filters types.AwsSecurityFindingFilters
 	for _, key := range sortedKeys(byKey) {
-		ids = append(ids, types.StringFilter{Comparison: types.StringFilterComparisonEquals, Value: aws.String(byKey[key].Finding.ID)})
+		f := byKey[key].Finding
+		filters.Id = withEqual(filters.Id, f.ID)
+		filters.ProductArn = withEqual(filters.ProductArn, f.ProductARN)
 	}
-	out, err := h.SecurityHub.GetFindings(ctx, &securityhub.GetFindingsInput{Filters: &types.AwsSecurityFindingFilters{Id: ids}, MaxResults: aws.Int32(100)})
-	if err != nil {
-		return nil, fmt.Errorf("GetFindings: %w", err)
+	var found []types.AwsSecurityFinding
+	for pages := securityhub.NewGetFindingsPaginator(h.SecurityHub, &securityhub.GetFindingsInput{Filters: &filters, MaxResults: aws.Int32(100)}); pages.HasMorePages(); {
+		out, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("GetFindings: %w", err)
+		}
+		found = append(found, out.Findings...)
 	}
 	h.count(unknownProduct, contract.MetricTied, len(byKey))
 	truth := map[string]incident.Part{}
@@ -115,7 +122,7 @@ func (h *Handler) ask(ctx context.Context, tied []incident.Part) (map[string]inc
 		p.History = []incident.Mark{{Order: p.Newest().Order, State: incident.Ended, Severity: p.Newest().Severity}}
 		truth[key] = p
 	}
-	for _, f := range out.Findings {
+	for _, f := range found {
 		text, err := json.Marshal(f)
 		if err != nil {
 			return nil, fmt.Errorf("finding of Security Hub: %w", err)
@@ -134,4 +141,12 @@ func (h *Handler) ask(ctx context.Context, tied []incident.Part) (map[string]inc
 		truth[e.Key()] = partOf(e, incident.Entity{}, h.match(e).stages)
 	}
 	return truth, nil
+}
+
+// withEqual adds a value to a filter that has it not yet.
+func withEqual(all []types.StringFilter, value string) []types.StringFilter {
+	if slices.ContainsFunc(all, func(f types.StringFilter) bool { return *f.Value == value }) {
+		return all
+	}
+	return append(all, types.StringFilter{Comparison: types.StringFilterComparisonEquals, Value: &value})
 }

@@ -422,7 +422,7 @@ func (g *registry) DescribeRoleAlias(_ context.Context, in *iot.DescribeRoleAlia
 	return &iot.DescribeRoleAliasOutput{RoleAliasDescription: &iottypes.RoleAliasDescription{RoleArn: aws.String(g.roles[*in.RoleAlias])}}, nil
 }
 
-// hub answers GetFindings.
+// hub answers GetFindings, in pages of 15.
 type hub struct {
 	mu       sync.Mutex
 	findings []hubtypes.AwsSecurityFinding
@@ -440,12 +440,24 @@ func (h *hub) GetFindings(_ context.Context, in *securityhub.GetFindingsInput, _
 	for _, f := range in.Filters.Id {
 		ids = append(ids, *f.Value)
 	}
-	h.asked = append(h.asked, ids)
-	out := &securityhub.GetFindingsOutput{}
+	from := 0
+	if in.NextToken == nil {
+		h.asked = append(h.asked, ids)
+	} else if _, err := fmt.Sscan(*in.NextToken, &from); err != nil {
+		return nil, err
+	}
+	product := func(f hubtypes.AwsSecurityFinding) bool {
+		return slices.ContainsFunc(in.Filters.ProductArn, func(p hubtypes.StringFilter) bool { return *p.Value == *f.ProductArn })
+	}
+	var found []hubtypes.AwsSecurityFinding
 	for _, f := range h.findings {
-		if slices.Contains(ids, *f.Id) {
-			out.Findings = append(out.Findings, f)
+		if slices.Contains(ids, *f.Id) && product(f) {
+			found = append(found, f)
 		}
+	}
+	out := &securityhub.GetFindingsOutput{Findings: found[from:min(from+15, len(found))]}
+	if from+15 < len(found) {
+		out.NextToken = aws.String(fmt.Sprint(from + 15))
 	}
 	return out, nil
 }
