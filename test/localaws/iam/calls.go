@@ -64,7 +64,7 @@ var operations = map[string]needs{
 	"securityhub GET /accounts":             each("securityhub:DescribeHub", nothing),
 	"securityhub GET /administrator":        each("securityhub:GetAdministratorAccount", nothing),
 	"securityhub GET /hubv2":                each("securityhub:DescribeSecurityHubV2", nothing),
-	"securityhub POST /findingsv2":          each("securityhub:GetFindingsV2", nothing),
+	"securityhub POST /findingsv2":          each("securityhub:GetFindings", nothing),
 	"securityhub GET /productSubscriptions": each("securityhub:ListEnabledProductsForImport", nothing),
 
 	"sts GetCallerIdentity": func(call) ([]need, error) { return nil, nil }, // needs no permission

@@ -19,6 +19,15 @@ import (
 // Config returns the AWS configuration of the flags and the environment, as the AWS CLI reads
 // them.
 func (s *Session) Config(ctx context.Context) (aws.Config, error) {
+	c, err := s.load(ctx)
+	if err == nil && c.Region == "" {
+		err = errors.New("no AWS Region: use --region, AWS_REGION or the profile's region")
+	}
+	return c, err
+}
+
+// load is Config, but the Region may be "".
+func (s *Session) load(ctx context.Context) (aws.Config, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithAppID("defenderhub"),
 		config.WithAPIOptions([]func(*middleware.Stack) error{func(stack *middleware.Stack) error {
@@ -34,14 +43,7 @@ func (s *Session) Config(ctx context.Context) (aws.Config, error) {
 	if s.endpoint != "" {
 		options = append(options, config.WithBaseEndpoint(s.endpoint))
 	}
-	c, err := config.LoadDefaultConfig(ctx, options...)
-	if err != nil {
-		return aws.Config{}, err
-	}
-	if c.Region == "" {
-		return aws.Config{}, errors.New("no AWS Region: use --region, AWS_REGION or the profile's region")
-	}
-	return c, nil
+	return config.LoadDefaultConfig(ctx, options...)
 }
 
 // findingsInterval is the minimum time between two calls of GetFindings, whose quota is three calls

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -225,17 +226,27 @@ func TestPolicyOfACommand(t *testing.T) {
 		Use: "list", Policy: []Statement{{Actions: []string{"sqs:ReceiveMessage"}, Resources: []string{"arn:aws:sqs:*:*:q"}}},
 		Run: func(context.Context, *Session, []string) error { return nil },
 	}}}
-	s, out, errs := session()
-	if status := run(t.Context(), s, "", strings.Fields("policy letters list --region cn-north-1"), []*Command{group}); status != 0 {
-		t.Fatalf("status %d: %s", status, errs)
+	missing := filepath.Join(t.TempDir(), "none")
+	t.Setenv("AWS_CONFIG_FILE", missing)
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", missing)
+	t.Setenv("AWS_PROFILE", "")
+	for _, tt := range []struct{ environment, flags, partition string }{
+		{"", "", "aws"}, {"eu-west-1", "", "aws"}, {"cn-north-1", "", "aws-cn"}, {"us-gov-west-1", "", "aws-us-gov"},
+		{"", " --region cn-north-1", "aws-cn"}, {"cn-north-1", " --region eu-west-1", "aws"},
+	} {
+		t.Setenv("AWS_REGION", tt.environment)
+		s, out, errs := session()
+		if status := run(t.Context(), s, "", strings.Fields("policy letters list"+tt.flags), []*Command{group}); status != 0 {
+			t.Fatalf("status %d: %s", status, errs)
+		}
+		var document struct {
+			Statement []struct{ Action, Resource []string }
+		}
+		if err := json.Unmarshal(out.Bytes(), &document); err != nil || len(document.Statement) != 1 || document.Statement[0].Resource[0] != "arn:"+tt.partition+":sqs:*:*:q" {
+			t.Errorf("AWS_REGION=%s%s: policy %s, error %v, want one statement for the queue in the partition %s", tt.environment, tt.flags, out, err, tt.partition)
+		}
 	}
-	var document struct {
-		Statement []struct{ Action, Resource []string }
-	}
-	if err := json.Unmarshal(out.Bytes(), &document); err != nil || len(document.Statement) != 1 || document.Statement[0].Resource[0] != "arn:aws-cn:sqs:*:*:q" {
-		t.Errorf("policy %s, error %v, want one statement for the queue in the partition aws-cn", out, err)
-	}
-	s, _, errs = session()
+	s, _, errs := session()
 	if status := run(t.Context(), s, "", strings.Fields("policy letters"), []*Command{group}); status != 2 || !strings.Contains(errs.String(), "want one of: letters list") {
 		t.Errorf("policy of a group: status %d, want 2 and the names of its commands: %s", status, errs)
 	}

@@ -138,7 +138,7 @@ func Root(s *Session, version string, commands []*Command) *cobra.Command {
 	flags.StringVar(&s.profile, "profile", "", "profile of the AWS configuration (default: AWS_PROFILE)")
 	flags.StringVar(&s.endpoint, "endpoint-url", "", "address of all AWS services (default: AWS_ENDPOINT_URL)")
 	flags.BoolVar(&s.JSON, "json", false, "print JSON with the fields that docs/command.md lists")
-	for _, c := range append(commands, policyCommand(s, commands)) {
+	for _, c := range append(commands, policyCommand(commands)) {
 		root.AddCommand(c.cobra(s))
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, err) })

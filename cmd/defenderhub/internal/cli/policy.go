@@ -42,14 +42,14 @@ func Partition(region string) string {
 	return "aws"
 }
 
-func policyCommand(s *Session, commands []*Command) *Command {
+func policyCommand(commands []*Command) *Command {
 	return &Command{
 		Use: "policy COMMAND", Short: "Print the minimum IAM policy that a command needs",
-		Long: "Print the minimum IAM policy that a command needs, for the partition of --region.\nThe policy of a command that calls no AWS service has no statements.",
+		Long: "Print the minimum IAM policy that a command needs, for the partition of the Region.\nThe policy of a command that calls no AWS service has no statements.",
 		Example: `defenderhub policy doctor > doctor-policy.json
 aws iam create-policy --policy-name defenderhub-doctor --policy-document file://doctor-policy.json`,
 		Args: cobra.MinimumNArgs(1),
-		Run: func(_ context.Context, _ *Session, args []string) error {
+		Run: func(ctx context.Context, s *Session, args []string) error {
 			wanted := strings.Join(args, " ")
 			var found *Command
 			var names []string
@@ -67,7 +67,11 @@ aws iam create-policy --policy-name defenderhub-doctor --policy-document file://
 			if found == nil {
 				return fmt.Errorf("there is no command %s, want one of: %s", Quoted(wanted), strings.Join(names, ", "))
 			}
-			_, err := fmt.Fprintln(s.Out, PolicyDocument(found.Policy, Partition(s.region)))
+			c, err := s.load(ctx)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(s.Out, PolicyDocument(found.Policy, Partition(c.Region)))
 			return err
 		},
 	}

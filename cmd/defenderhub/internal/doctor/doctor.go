@@ -53,7 +53,7 @@ var checks = []check{
 	{"account", nil, account}, // sts:GetCallerIdentity needs no permission
 	{"bootstrap", []string{"cloudformation:DescribeStacks"}, bootstrap},
 	{"security-hub", []string{"securityhub:DescribeHub", "securityhub:GetAdministratorAccount"}, securityHub},
-	{"security-hub-v2", []string{"securityhub:DescribeSecurityHubV2", "securityhub:GetFindingsV2"}, securityHubV2},
+	{"security-hub-v2", []string{"securityhub:DescribeSecurityHubV2", "securityhub:GetFindings"}, securityHubV2}, // GetFindingsV2 has no action of its own
 	{"subscriptions", []string{"securityhub:ListEnabledProductsForImport"}, subscriptions},
 	{"audit-configuration", []string{"iot:DescribeAccountAuditConfiguration"}, auditConfiguration},
 	{"audit-schedules", []string{"iot:ListScheduledAudits", "iot:DescribeScheduledAudit", "iot:DescribeAccountAuditConfiguration"}, auditSchedules},
