@@ -3,7 +3,9 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -99,5 +101,50 @@ func TestCommandsAreComplete(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReferencesExist holds the texts of the command to the pages that they name: a page exists, and has
+// the heading or the alarm that the text says is in it. Context keys are in docs/settings.md.
+func TestReferencesExist(t *testing.T) {
+	read := func(page string) string {
+		text, err := os.ReadFile("../../docs/" + page)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(text)
+	}
+	settings := read("settings.md")
+	pages := regexp.MustCompile(`(?:\\?"([^"\n]+?)\\?" in |see ([A-Z][A-Za-z]+) in )?\bdocs/([a-z-]+\.md)`)
+	keys := regexp.MustCompile(`defenderhub:([a-z]+-[a-z-]+[a-z])`)
+	references := 0
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range pages.FindAllStringSubmatch(string(source), -1) {
+			references++
+			text := read(m[3])
+			if heading := m[1]; heading != "" && !strings.Contains(text, "# "+heading+"\n") {
+				t.Errorf("%s: docs/%s has no heading %q", path, m[3], heading)
+			}
+			if alarm := m[2]; alarm != "" && !strings.Contains(text, "*"+alarm+"*") {
+				t.Errorf("%s: docs/%s does not describe %s", path, m[3], alarm)
+			}
+		}
+		for _, m := range keys.FindAllStringSubmatch(string(source), -1) {
+			references++
+			if !strings.Contains(settings, "`defenderhub:"+m[1]+"`") {
+				t.Errorf("%s: docs/settings.md does not describe defenderhub:%s", path, m[1])
+			}
+		}
+		return nil
+	})
+	if err != nil || references < 10 {
+		t.Errorf("%d references, error %v", references, err)
 	}
 }

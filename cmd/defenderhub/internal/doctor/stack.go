@@ -146,7 +146,7 @@ func queues(ctx context.Context, e *exam) ([]line, error) {
 	}
 	l := line{Status: ok, Finding: fmt.Sprintf("%d messages wait in %d queues", waiting, len(urls))}
 	if waiting > backlog {
-		l.Status, l.Fix = note, "if the number does not fall, see BacklogAge in docs/operations.md"
+		l.Status, l.Fix = note, "if the number does not fall, see OldestMessage in docs/operations.md"
 	}
 	lines = append(lines, l)
 	reasons, err := deadletters.Reasons(ctx, e.Session, e.sqs, dead, deadRead)
