@@ -164,3 +164,29 @@ func prose(page string) string {
 
 // sentences splits a line at the ends of sentences, at the cells of a table and at <br>.
 func sentences(line string) []string { return separator.Split(line, -1) }
+
+var (
+	section = regexp.MustCompile(`(?m)^## `)
+	priced  = regexp.MustCompile(`(?m)^\|.*\bUSD\b`)
+	dated   = regexp.MustCompile(`(?i)list prices?[^.\n]* 20\d\d-\d\d[^.\n]*check the AWS pages?`)
+)
+
+// Prices change, so a section with a table of prices must say of when they are, and where to look.
+func TestTablesOfPricesAreDated(t *testing.T) {
+	tables := 0
+	for _, page := range pages(t) {
+		for _, s := range section.Split(fence.ReplaceAllString(read(t, page), ""), -1) {
+			if !priced.MatchString(s) {
+				continue
+			}
+			tables++
+			if !dated.MatchString(s) {
+				title, _, _ := strings.Cut(s, "\n")
+				t.Errorf("%s, section %q: a table with USD, want \"list prices of us-east-1, 2026-11, check the AWS pages\" there", page, title)
+			}
+		}
+	}
+	if tables < 5 {
+		t.Errorf("%d sections with prices found, want at least 5", tables)
+	}
+}
