@@ -21,6 +21,11 @@ const (
 	// overlap is how far before the newest finding each query begins, because a finding may be imported
 	// after another one with a later UpdatedAt.
 	overlap = 15 * time.Minute
+	// lateness is overlap for one query in each lateEvery. AWS's integration usually sends findings of an
+	// audit within an hour, and a backlog of the forwarder may last longer. Not every query begins so
+	// early: 10,000 findings are 100 calls, and the quota is three calls per second.
+	lateness  = 6 * time.Hour
+	lateEvery = 5 * time.Minute
 )
 
 // Command returns the command watch.
@@ -72,8 +77,12 @@ func watch(ctx context.Context, s *cli.Session, api hub.API, region string, q hu
 	begin := time.Now()
 	from := begin.Add(-last)
 	printed := map[string]version{}
+	var looked time.Time // for late findings
 	for first := true; ; first = false {
 		q.Since = from.Add(-overlap)
+		if time.Since(looked) >= lateEvery {
+			looked, q.Since = time.Now(), from.Add(-lateness)
+		}
 		found, err := hub.Find(ctx, api, region, q)
 		if err != nil {
 			return err
@@ -97,7 +106,7 @@ func watch(ctx context.Context, s *cli.Session, api hub.API, region string, q hu
 			return err
 		}
 		for key, v := range printed {
-			if v.updated.Before(q.Since) {
+			if v.updated.Before(from.Add(-lateness)) {
 				delete(printed, key)
 			}
 		}

@@ -28,6 +28,7 @@ type change struct {
 type history struct {
 	begin   time.Time
 	changes []change
+	since   []time.Duration // how far before the call each query begins
 }
 
 func (h *history) GetFindings(_ context.Context, in *securityhub.GetFindingsInput, _ ...func(*securityhub.Options)) (*securityhub.GetFindingsOutput, error) {
@@ -35,6 +36,9 @@ func (h *history) GetFindings(_ context.Context, in *securityhub.GetFindingsInpu
 	since, err := time.Parse(time.RFC3339, *in.Filters.UpdatedAt[0].Start)
 	if err != nil || in.Filters.ProductArn != nil {
 		return out, err
+	}
+	if len(in.Filters.Id) > 0 {
+		h.since = append(h.since, time.Since(since))
 	}
 	latest := map[string]change{}
 	for _, c := range h.changes {
@@ -92,6 +96,39 @@ func TestEachChangeIsPrintedOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Findings of an audit may reach Security Hub an hour after a newer finding. They are printed once,
+// and not every query reads the last hours.
+func TestLateFindingIsPrintedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &history{begin: time.Now(), changes: []change{
+			{at: -3 * time.Hour, id: "old", state: "ACTIVE", flow: "NEW"},
+			{at: time.Minute, id: "new", state: "ACTIVE", flow: "NEW"},
+			{at: 2 * time.Minute, delay: 51 * time.Minute, id: "late", state: "ACTIVE", flow: "NEW"},
+		}}
+		var out bytes.Buffer
+		s := &cli.Session{Out: &out, Err: new(bytes.Buffer)}
+		if err := watch(t.Context(), s, h, "eu-west-1", hub.Query{}, 10*time.Second, 0, 21*time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for line := range strings.Lines(out.String()) {
+			got = append(got, strings.Split(strings.TrimSuffix(line, "\n"), "\t")[5])
+		}
+		if want := `new\x1b late\x1b`; strings.Join(got, " ") != want {
+			t.Errorf("printed %s, want %s", strings.Join(got, " "), want)
+		}
+		wide := 0
+		for _, d := range h.since {
+			if d > time.Hour {
+				wide++
+			}
+		}
+		if wide != 5 || len(h.since) < 100 {
+			t.Errorf("%d of %d queries read more than the last hour, want 5 in 21 minutes", wide, len(h.since))
+		}
+	})
 }
 
 func TestCanceledContextEndsWatch(t *testing.T) {
