@@ -76,8 +76,11 @@ func (w *world) isRefused(client string) {
 
 func (w *world) lifecycle(event, client, more string) string {
 	w.model.sessions++
-	return fmt.Sprintf(`{"clientId":%q,"timestamp":%d,"eventType":%q,"sessionIdentifier":"session-%d","versionNumber":%d,"principalIdentifier":"principal of %s",%s}`,
-		client, time.Now().UnixMilli(), event, w.model.sessions/3, w.model.sessions, client, more)
+	if event != "connect_failed" { // which has no version
+		more = fmt.Sprintf(`"versionNumber":%d,%s`, w.model.sessions, more)
+	}
+	return fmt.Sprintf(`{"clientId":%q,"timestamp":%d,"eventType":%q,"sessionIdentifier":"session-%d","principalIdentifier":"principal of %s",%s}`,
+		client, time.Now().UnixMilli(), event, w.model.sessions/3, client, more)
 }
 
 // sendsGarbage publishes an invalid device event.

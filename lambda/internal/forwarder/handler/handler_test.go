@@ -108,6 +108,22 @@ func TestOnlyInvalidMessagesBecomeDeadLetters(t *testing.T) {
 	}
 }
 
+// AWS IoT's time in an event is precise to 2 minutes only.
+func TestRefusedConnectionsAreOrderedByTheRulesEngine(t *testing.T) {
+	r := newRig(t)
+	r.now = start.Add(time.Minute)
+	for i, address := range []string{"192.0.2.1", "192.0.2.2"} {
+		seen := start.Add(time.Duration(i) * time.Second).UnixMilli()
+		payload := fmt.Sprintf(`{"clientId":"c","timestamp":%d,"connectFailureReason":"AUTHORIZATION_FAILED","sessionIdentifier":"s%d","principalIdentifier":"p","ipAddress":%q}`,
+			start.UnixMilli()-int64(i)*60_000, i, address)
+		r.must(r.message(ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/c", payload, map[string]any{"time": seen})))
+		all := r.hub.Findings()
+		if len(all) != 1 || all[0].ProductFields["SourceIp"] != address {
+			t.Fatalf("findings %+v, want one with the address %s", all, address)
+		}
+	}
+}
+
 // A client that forges AWS IoT's events through Basic Ingest can write anything instead of times
 // and numbers.
 func TestReasonsInTheLogAreShort(t *testing.T) {

@@ -217,18 +217,19 @@ func (m Mapper) connection(source defender.Source, e iotrule.Envelope, l lifecyc
 	return f
 }
 
-// signal orders by session and version number if the event has them.
+// signal orders by session and version number if the event has them, else by the time at which the
+// rules engine saw it: the event's own time is approximate.
 func (l lifecycleEvent) signal(source defender.Source, e iotrule.Envelope, f asff.Finding) signal.Signal {
-	order := signal.Order{Time: e.Time}
+	at, order := e.Time, signal.Order{Time: e.Time}
+	own := e.Time
 	if l.Timestamp > 0 {
-		order.Time = int64(l.Timestamp)
+		own = int64(l.Timestamp)
 	}
 	if l.SessionIdentifier != "" && l.VersionNumber != nil {
-		order.Session, order.Version = l.SessionIdentifier, *l.VersionNumber
+		order = signal.Order{Time: own, Session: l.SessionIdentifier, Version: *l.VersionNumber}
 	}
-	at := e.Time
 	if e.RuleError != "" {
-		at = order.Time
+		at = own
 	}
 	return signal.New(source, f, at, order, l.PrincipalIdentifier, l.IPAddress)
 }
