@@ -58,15 +58,50 @@ type manifest struct {
 			TemplateFile                  string
 			StackName                     string
 			RequiresBootstrapStackVersion int
+			DirectoryName                 string // of a stage's assembly
 		}
 	}
 }
 
-// Read reads all stacks of an output directory, or one template. For the path "" it returns nothing.
-func Read(path string) ([]Template, error) {
+// Read reads all stacks of an output directory with those of its stages, or one template. A name
+// selects the stack with that name; if there is only one, it is deployed under that name. For the path
+// "" Read returns nothing.
+func Read(path, name string) ([]Template, error) {
 	if path == "" {
 		return nil, nil
 	}
+	all, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s has no stack", path)
+	}
+	slices.SortFunc(all, func(a, b Template) int { return strings.Compare(a.Stack, b.Stack) })
+	if name == "" {
+		return all, nil
+	}
+	if len(all) == 1 {
+		all[0].Stack = name
+		for i := range all[0].Resources {
+			all[0].Resources[i].Stack = name
+		}
+	}
+	var names []string
+	var selected []Template
+	for _, t := range all {
+		names = append(names, t.Stack)
+		if t.Stack == name {
+			selected = append(selected, t)
+		}
+	}
+	if selected == nil {
+		return nil, fmt.Errorf("%s has no stack %s, but %s", path, name, strings.Join(names, ", "))
+	}
+	return selected, nil
+}
+
+func read(path string) ([]Template, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -88,17 +123,30 @@ func Read(path string) ([]Template, error) {
 	}
 	var all []Template
 	for id, a := range m.Artifacts {
-		if a.Type != "aws:cloudformation:stack" {
+		stage := a.Type == "cdk:cloud-assembly"
+		if !stage && a.Type != "aws:cloudformation:stack" {
 			continue
 		}
-		if !filepath.IsLocal(a.Properties.TemplateFile) {
-			return nil, fmt.Errorf("%s/manifest.json: the template %q is outside the directory", path, a.Properties.TemplateFile)
+		file := a.Properties.TemplateFile
+		if stage {
+			file = a.Properties.DirectoryName
+		}
+		if !filepath.IsLocal(file) || filepath.Clean(file) == "." {
+			return nil, fmt.Errorf("%s/manifest.json: %q is outside the directory", path, file)
+		}
+		if stage {
+			below, err := read(filepath.Join(path, file))
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, below...)
+			continue
 		}
 		name := a.Properties.StackName
 		if name == "" {
 			name = id
 		}
-		t, err := readTemplate(filepath.Join(path, a.Properties.TemplateFile), name)
+		t, err := readTemplate(filepath.Join(path, file), name)
 		if err != nil {
 			return nil, err
 		}
@@ -112,10 +160,6 @@ func Read(path string) ([]Template, error) {
 		t.Bootstrap = a.Properties.RequiresBootstrapStackVersion
 		all = append(all, t)
 	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("%s has no stack", path)
-	}
-	slices.SortFunc(all, func(a, b Template) int { return strings.Compare(a.Stack, b.Stack) })
 	return all, nil
 }
 

@@ -1,8 +1,10 @@
 package assembly_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,22 +25,55 @@ func TestRead(t *testing.T) {
 		return path
 	}
 	write("escape/manifest.json", `{"artifacts":{"A":{"type":"aws:cloudformation:stack","properties":{"templateFile":"../other.json"}}}}`)
+	write("outside/manifest.json", `{"artifacts":{"A":{"type":"cdk:cloud-assembly","properties":{"directoryName":".."}}}}`)
+	write("loop/manifest.json", `{"artifacts":{"A":{"type":"cdk:cloud-assembly","properties":{"directoryName":"."}}}}`)
 	write("none/manifest.json", `{"artifacts":{}}`)
 	for path, want := range map[string]string{
 		filepath.Join(dir, "missing"):         "no such file",
 		dir:                                   "run cdk synth first",
 		filepath.Join(dir, "escape"):          "is outside the directory",
+		filepath.Join(dir, "outside"):         "is outside the directory",
+		filepath.Join(dir, "loop"):            "is outside the directory",
 		filepath.Join(dir, "none"):            "has no stack",
 		write("yaml.json", "Resources:"):      "invalid character",
 		write("empty.json", `{"Outputs":{}}`): "no Resources",
 	} {
-		if _, err := assembly.Read(path); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := assembly.Read(path, ""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want one that says %q", path, err, want)
 		}
 	}
-	one, err := assembly.Read(write("Mine.template.json", `{"Resources":{"T":{"Type":"AWS::SNS::Topic"}}}`))
-	if err != nil || len(one) != 1 || one[0].Stack != "Mine" || one[0].Resources[0].Path() != "Mine/T" {
-		t.Errorf("stacks %+v, error %v, want the stack Mine with one resource", one, err)
+	topic := `{"Resources":{"T":{"Type":"AWS::SNS::Topic"}}}`
+	stack := func(name string) string {
+		return fmt.Sprintf(`"%s":{"type":"aws:cloudformation:stack","environment":"aws://unknown-account/unknown-region","properties":{"templateFile":"%[1]s.json","stackName":"%[1]s"}}`, name)
+	}
+	// An app with a stack of its own, and a stage with another stack and a stage.
+	write("app/manifest.json", `{"artifacts":{`+stack("Mine")+`,"assembly-Prod":{"type":"cdk:cloud-assembly","properties":{"directoryName":"assembly-Prod"}}}}`)
+	write("app/Mine.json", topic)
+	write("app/assembly-Prod/manifest.json", `{"artifacts":{`+stack("Prod-Hub")+`,"assembly-Prod-EU":{"type":"cdk:cloud-assembly","properties":{"directoryName":"assembly-EU"}}}}`)
+	write("app/assembly-Prod/Prod-Hub.json", topic)
+	write("app/assembly-Prod/assembly-EU/manifest.json", `{"artifacts":{`+stack("Prod-EU-Hub")+`}}`)
+	write("app/assembly-Prod/assembly-EU/Prod-EU-Hub.json", topic)
+	app, one := filepath.Join(dir, "app"), write("One.template.json", topic)
+	for _, tt := range []struct {
+		path, name string
+		want       []string
+	}{
+		{app, "", []string{"Mine/T", "Prod-EU-Hub/T", "Prod-Hub/T"}},
+		{app, "Prod-Hub", []string{"Prod-Hub/T"}},
+		{app, "Other", nil},
+		{filepath.Join(app, "assembly-Prod", "assembly-EU"), "", []string{"Prod-EU-Hub/T"}},
+		{filepath.Join(app, "assembly-Prod", "assembly-EU"), "Other", []string{"Other/T"}},
+		{one, "", []string{"One/T"}},
+		{one, "Deployed", []string{"Deployed/T"}},
+	} {
+		all, err := assembly.Read(tt.path, tt.name)
+		var got []string
+		for _, t := range all {
+			got = append(got, t.Stack+strings.TrimPrefix(t.Resources[0].Path(), t.Stack))
+		}
+		if !slices.Equal(got, tt.want) || (err != nil) != (tt.want == nil) {
+			t.Errorf("%s, stack %q: %v, error %v, want %v", tt.path, tt.name, got, err, tt.want)
+		}
 	}
 }
 

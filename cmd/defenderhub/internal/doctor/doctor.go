@@ -91,7 +91,7 @@ defenderhub doctor --stack DefenderHub`,
 		Output: []cli.Section{cli.Rows[line]("", nil)},
 		Flags: func(f *pflag.FlagSet) {
 			f.StringVar(&o.template, "template", "", "output `directory` of cdk synth, or one template in JSON")
-			f.StringVar(&o.stack, "stack", "", "the deployed `stack` (default: the stack of the template, else DefenderHub)")
+			f.StringVar(&o.stack, "stack", "", "the deployed `stack`, of several in the template this one (default: all of the template, else DefenderHub)")
 			f.StringVar(&o.toolkit, "toolkit-stack-name", "CDKToolkit", "the `stack` that cdk bootstrap created")
 			f.IntVar(&o.certificates, "certificates", 1000, "how many certificates to check for several things that share one")
 			f.BoolVar(&o.try, "try", false, "create and delete a security profile, to find out whether this account can use Detect")

@@ -54,7 +54,7 @@ type deployment map[string]physical
 type physical struct{ kind, id string }
 
 func newExam(ctx context.Context, s *cli.Session, o options) (*exam, error) {
-	stacks, err := assembly.Read(o.template)
+	stacks, err := assembly.Read(o.template, o.stack)
 	if err != nil {
 		return nil, err
 	}
