@@ -52,6 +52,9 @@ func decide(f record.Finding, e findingevent.Event, line message.Line, a facts) 
 		return decision{next: f, metric: contract.MetricUnchanged}, nil
 	}
 	next.Order, next.Open, next.Line = e.Order, e.Open(), line
+	if e.Open() && !f.Open {
+		next.Opened = e.Order.Updated
+	}
 	reported := f.Open && f.Reported > 0
 	if !e.Open() {
 		return end(f, next, reported, a)

@@ -66,7 +66,7 @@ func (b *batch) attempt(ctx context.Context, r run) (time.Duration, error) {
 	}
 	notice.Change, notice.Before = d.change, d.before
 	if notice.Incident {
-		if err := b.recordIncident(ctx, e, f, &d); err != nil {
+		if err := b.recordIncident(ctx, e, d); err != nil {
 			return 0, err
 		}
 	}
@@ -223,31 +223,16 @@ func incidentAliases(e findingevent.Event) []string {
 }
 
 // recordIncident lets an incident cover its parts, before its own message is sent.
-func (b *batch) recordIncident(ctx context.Context, e findingevent.Event, f record.Finding, d *decision) error {
+func (b *batch) recordIncident(ctx context.Context, e findingevent.Event, d decision) error {
 	// In an administrator account, other accounts could import what looks like an incident.
 	ours := strings.Contains(e.ProductARN, ":"+e.HubAccount+":product/"+e.HubAccount+"/")
 	if !d.write || !ours {
 		return nil
 	}
 	incident := record.Incident{Key: e.Key(), Rule: e.ProductFields[correlation.FieldRule], Open: d.next.Open, Order: e.Order}
-	aliases := incidentAliases(e)
-	if !d.next.Open {
-		for _, alias := range f.Aliases {
-			if !slices.Contains(aliases, alias) {
-				aliases = append(aliases, alias)
-			}
-		}
-		d.next.Aliases = nil
-	}
-	for _, alias := range aliases {
-		if d.next.Open && f.Open && slices.Contains(f.Aliases, alias) {
-			continue
-		}
+	for _, alias := range incidentAliases(e) {
 		if err := b.Table.PutIncident(ctx, alias, incident, b.now); err != nil {
 			return err
-		}
-		if d.next.Open {
-			d.next.Aliases = append(slices.Clone(d.next.Aliases), alias)
 		}
 	}
 	return nil
@@ -255,6 +240,10 @@ func (b *batch) recordIncident(ctx context.Context, e findingevent.Event, f reco
 
 // covered reports whether a finding is a part of an open incident: one that names it, or one about
 // its device, or its campaign, with a stage that it matches.
+//
+// An incident may have ended, and opened again, without what it named earlier. Only its own record
+// says that: an event that ends an incident names few of its parts, and a late event may name them
+// again.
 func (b *batch) covered(ctx context.Context, e findingevent.Event) (bool, error) {
 	if len(b.Config.Rules) == 0 || correlation.IsComposite(e) {
 		return false, nil
@@ -266,7 +255,14 @@ func (b *batch) covered(ctx context.Context, e findingevent.Event) (bool, error)
 		}
 		for _, incident := range incidents {
 			named := i == 0
-			if named || slices.ContainsFunc(b.Config.Rules, func(r correlation.Rule) bool { return r.Name == incident.Rule && len(r.Match(e)) > 0 }) {
+			if !named && !slices.ContainsFunc(b.Config.Rules, func(r correlation.Rule) bool { return r.Name == incident.Rule && len(r.Match(e)) > 0 }) {
+				continue
+			}
+			f, err := b.Table.Finding(ctx, incident.Key)
+			if err != nil {
+				return false, err
+			}
+			if f.Open && !incident.Order.Updated.Before(f.Opened) {
 				return true, nil
 			}
 		}

@@ -337,8 +337,9 @@ func (f finding) event() string {
 	return string(text)
 }
 
-// incident returns the event of a composite finding about a device, or of a campaign.
-func incident(rule, entity, key, severity, state string, at time.Time) string {
+// incident returns the event of a composite finding about a device, or of a campaign, with the given
+// fields in addition.
+func incident(rule, entity, key, severity, state string, at time.Time, more ...map[string]any) string {
 	fields := map[string]string{correlation.FieldRule: rule, correlation.FieldParts: "2"}
 	f := finding{name: entity, severity: severity, state: state, at: at, fields: fields}
 	id := rule + "/" + entity
@@ -351,6 +352,9 @@ func incident(rule, entity, key, severity, state string, at time.Time) string {
 	f.more = map[string]any{
 		"Id": "defenderhub/correlation/" + region + "/" + id, "GeneratorId": correlation.GeneratorPrefix + rule, "Title": rule + " " + entity,
 		"ProductFields": fields,
+	}
+	for _, m := range more {
+		maps.Copy(f.more, m)
 	}
 	return f.event()
 }

@@ -47,8 +47,8 @@ type Finding struct {
 	Held defender.Severity `json:"h,omitempty"`
 	// Owed is a message that may not have reached all topics; nil if there is none.
 	Owed *Owed `json:"w,omitempty"`
-	// Aliases are the keys under which an incident is recorded.
-	Aliases []string `json:"l,omitempty"`
+	// Opened is the UpdatedAt of the event that opened the finding last.
+	Opened time.Time `json:"s,omitzero"`
 	// Line is the finding in a reminder, with the severity that it has now.
 	Line message.Line `json:"n,omitzero"`
 
@@ -218,7 +218,8 @@ func (t Table) PutIncident(ctx context.Context, alias string, i Incident, now ti
 	return err
 }
 
-// Incidents returns the open incidents under an alias, read consistently.
+// Incidents returns the incidents that were open when they were recorded under an alias last, read
+// consistently. One that has ended since need not be closed under each alias: its own record says so.
 func (t Table) Incidents(ctx context.Context, alias string) ([]Incident, error) {
 	var open []Incident
 	err := t.query(ctx, &dynamodb.QueryInput{
