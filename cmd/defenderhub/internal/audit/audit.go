@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -139,7 +140,11 @@ func Command() *cli.Command {
 				if err != nil {
 					return err
 				}
-				r.iot, r.hub = iot.NewFromConfig(c), securityhub.NewFromConfig(c)
+				who, err := sts.NewFromConfig(c).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+				if err != nil {
+					return err
+				}
+				r.iot, r.hub, r.region, r.account = iot.NewFromConfig(c), securityhub.NewFromConfig(c), c.Region, aws.ToString(who.Account)
 				return r.do(ctx, s, args)
 			},
 		}},
@@ -148,9 +153,10 @@ func Command() *cli.Command {
 
 // run is one run of the command.
 type run struct {
-	iot        IoT
-	hub        SecurityHub
-	wait, poll time.Duration
+	iot             IoT
+	hub             SecurityHub
+	wait, poll      time.Duration
+	region, account string
 }
 
 func (r run) do(ctx context.Context, s *cli.Session, args []string) error {
@@ -322,7 +328,8 @@ func grade(s severity) int {
 	return slices.Index([]string{"LOW", "MEDIUM", "HIGH", "CRITICAL"}, string(s))
 }
 
-// resource returns the identifier of a resource. AWS sets one field.
+// resource returns the identifier of a resource, as the forwarder writes it into findings. Policies
+// have their version too.
 func resource(r *types.ResourceIdentifier) string {
 	if r == nil {
 		return ""
@@ -330,15 +337,17 @@ func resource(r *types.ResourceIdentifier) string {
 	if p := r.PolicyVersionIdentifier; p != nil {
 		return aws.ToString(p.PolicyName) + ":" + aws.ToString(p.PolicyVersionId)
 	}
+	parts := []*string{r.DeviceCertificateId, r.CaCertificateId, r.CognitoIdentityPoolId, r.ClientId, r.Account, r.IamRoleArn, r.RoleAliasArn}
 	if i := r.IssuerCertificateIdentifier; i != nil {
-		return cmp.Or(aws.ToString(i.IssuerId), aws.ToString(i.IssuerCertificateSubject))
+		parts = append(parts, i.IssuerId, i.IssuerCertificateSerialNumber, i.IssuerCertificateSubject)
 	}
-	for _, part := range []*string{r.DeviceCertificateId, r.CaCertificateId, r.CognitoIdentityPoolId, r.ClientId, r.RoleAliasArn, r.IamRoleArn, r.DeviceCertificateArn, r.Account} {
-		if part != nil {
-			return *part
+	var all []string
+	for _, part := range append(parts, r.DeviceCertificateArn) {
+		if text := aws.ToString(part); text != "" {
+			all = append(all, text)
 		}
 	}
-	return ""
+	return strings.Join(all, "/")
 }
 
 // count returns a number and its noun.

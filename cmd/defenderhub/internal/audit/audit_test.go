@@ -33,6 +33,7 @@ type account struct {
 	status    types.AuditTaskStatus
 	findings  []types.AuditFinding
 	delivered map[string]hubtypes.RecordState
+	earlier   []hubtypes.AwsSecurityFinding // of an earlier audit
 	started   []string
 	hubErr    error
 }
@@ -82,6 +83,12 @@ func (a *account) ListAuditFindings(_ context.Context, in *iot.ListAuditFindings
 
 func (a *account) GetFindings(_ context.Context, in *securityhub.GetFindingsInput, _ ...func(*securityhub.Options)) (*securityhub.GetFindingsOutput, error) {
 	out := &securityhub.GetFindingsOutput{}
+	if in.Filters.ProductFields != nil {
+		if in.Filters.ProductArn == nil && *in.Filters.RecordState[0].Value == "ACTIVE" {
+			out.Findings = a.earlier
+		}
+		return out, a.hubErr
+	}
 	if n := len(in.Filters.GeneratorId); n > 20 {
 		return nil, errors.New("more than 20 values")
 	}
@@ -129,7 +136,7 @@ func audit(t *testing.T, a *account, wait time.Duration, args ...string) (result
 	var err error
 	synctest.Test(t, func(t *testing.T) {
 		s := &cli.Session{Out: &out, Err: &errs, In: strings.NewReader(""), JSON: true, Yes: true}
-		err = run{iot: a, hub: a, wait: wait, poll: 5 * time.Second}.do(t.Context(), s, args)
+		err = run{iot: a, hub: a, wait: wait, poll: 5 * time.Second, region: "eu-west-1", account: "123456789012"}.do(t.Context(), s, args)
 	})
 	if out.Len() > 0 {
 		if err := json.Unmarshal(out.Bytes(), &got); err != nil {
@@ -167,6 +174,46 @@ func TestAuditIsFollowedToSecurityHub(t *testing.T) {
 		if !strings.Contains(progress, want) {
 			t.Errorf("progress lacks %q:\n%s", want, progress)
 		}
+	}
+}
+
+// known is the active finding of an earlier audit about the resource open.
+func known() hubtypes.AwsSecurityFinding {
+	at := aws.String("2026-11-30T03:00:00Z")
+	return hubtypes.AwsSecurityFinding{
+		Id: aws.String("defenderhub/audit/x"), ProductArn: aws.String("own"), GeneratorId: aws.String("f-before"), CreatedAt: at, UpdatedAt: at,
+		AwsAccountId: aws.String("123456789012"), Region: aws.String("eu-west-1"), RecordState: hubtypes.RecordStateActive,
+		Resources:     []hubtypes.Resource{{Id: aws.String("open"), Type: aws.String("AwsIotPolicy")}},
+		ProductFields: map[string]string{"CheckName": policies, "ReasonForNonComplianceCode": "REASON", "PolicyVersionId": "1"},
+	}
+}
+
+// The forwarder does not import an unchanged finding again, so its generator is that of an earlier
+// audit.
+func TestFindingOfAnEarlierAuditIsNotMissing(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*hubtypes.AwsSecurityFinding)
+		want   string
+	}{
+		"the same":                      {func(*hubtypes.AwsSecurityFinding) {}, "ACTIVE"},
+		"another check":                 {func(f *hubtypes.AwsSecurityFinding) { f.ProductFields["CheckName"] = logging }, "missing"},
+		"another reason":                {func(f *hubtypes.AwsSecurityFinding) { f.ProductFields["ReasonForNonComplianceCode"] = "OTHER" }, "missing"},
+		"another policy":                {func(f *hubtypes.AwsSecurityFinding) { f.Resources[0].Id = aws.String("narrow") }, "missing"},
+		"another version of the policy": {func(f *hubtypes.AwsSecurityFinding) { f.ProductFields["PolicyVersionId"] = "2" }, "missing"},
+		"a member account":              {func(f *hubtypes.AwsSecurityFinding) { f.AwsAccountId = aws.String("210987654321") }, "missing"},
+		"an aggregated Region":          {func(f *hubtypes.AwsSecurityFinding) { f.Region = aws.String("us-east-1") }, "missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := fleet()
+			delete(a.delivered, "f2")
+			f := known()
+			tt.change(&f)
+			a.earlier = []hubtypes.AwsSecurityFinding{f}
+			got, progress, _ := audit(t, a, time.Hour)
+			if len(got.Findings) != 3 || got.Findings[0].Resource != "open:1" || string(got.Findings[0].Hub) != tt.want {
+				t.Errorf("findings %+v, want that of open:1 %s; progress:\n%s", got.Findings, tt.want, progress)
+			}
+		})
 	}
 }
 
@@ -224,17 +271,18 @@ func TestAuditOfOneCheckStartsNoOther(t *testing.T) {
 
 func TestEachIdentifierIsNamed(t *testing.T) {
 	for want, r := range map[string]*types.ResourceIdentifier{
-		"":      nil,
-		"cert":  {DeviceCertificateId: aws.String("cert")},
-		"ca":    {CaCertificateId: aws.String("ca")},
-		"pool":  {CognitoIdentityPoolId: aws.String("pool")},
-		"c#2":   {ClientId: aws.String("c#2")},
-		"alias": {RoleAliasArn: aws.String("alias")},
-		"role":  {IamRoleArn: aws.String("role")},
-		"arn":   {DeviceCertificateArn: aws.String("arn")},
-		"1234":  {Account: aws.String("1234")},
-		"CN=x":  {IssuerCertificateIdentifier: &types.IssuerCertificateIdentifier{IssuerCertificateSubject: aws.String("CN=x")}},
-		"p:2":   {PolicyVersionIdentifier: &types.PolicyVersionIdentifier{PolicyName: aws.String("p"), PolicyVersionId: aws.String("2")}},
+		"":         nil,
+		"cert":     {DeviceCertificateId: aws.String("cert")},
+		"ca":       {CaCertificateId: aws.String("ca")},
+		"pool":     {CognitoIdentityPoolId: aws.String("pool")},
+		"c#2":      {ClientId: aws.String("c#2")},
+		"alias":    {RoleAliasArn: aws.String("alias")},
+		"role":     {IamRoleArn: aws.String("role")},
+		"arn":      {DeviceCertificateArn: aws.String("arn")},
+		"1234":     {Account: aws.String("1234")},
+		"CN=x":     {IssuerCertificateIdentifier: &types.IssuerCertificateIdentifier{IssuerCertificateSubject: aws.String("CN=x")}},
+		"i/7/CN=x": {IssuerCertificateIdentifier: &types.IssuerCertificateIdentifier{IssuerId: aws.String("i"), IssuerCertificateSerialNumber: aws.String("7"), IssuerCertificateSubject: aws.String("CN=x")}},
+		"p:2":      {PolicyVersionIdentifier: &types.PolicyVersionIdentifier{PolicyName: aws.String("p"), PolicyVersionId: aws.String("2")}},
 	} {
 		if got := resource(r); got != want {
 			t.Errorf("got %q, want %q", got, want)
