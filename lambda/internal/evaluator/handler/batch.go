@@ -14,6 +14,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
+	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
 )
 
 // batch judges records and marks those that must be retried.
@@ -27,11 +28,13 @@ func (h *Handler) batch(ctx context.Context, records []*record) {
 		return
 	}
 	h.beat(ctx, records)
-	forEach(records, func(r *record) { h.read(ctx, r) })
+	lookups, cancel := invocation.Half(ctx)
+	defer cancel()
+	forEach(records, func(r *record) { h.read(lookups, r) })
 	h.countDiscarded(records)
 	h.countFrequent(records)
 	visits := bySubject(records)
-	h.visitAll(ctx, visits)
+	h.visitAll(ctx, lookups, visits)
 	for _, v := range visits {
 		if v.err == nil || v.lost() {
 			continue
@@ -98,8 +101,9 @@ func bySubject(records []*record) []*visit {
 }
 
 // visitAll reads, judges and writes things, and sends their transitions and samples. Each visit
-// has its own error.
-func (h *Handler) visitAll(ctx context.Context, visits []*visit) {
+// has its own error. Calls of AWS IoT end with lookups, so that one that hangs does not cost the
+// results.
+func (h *Handler) visitAll(ctx, lookups context.Context, visits []*visit) {
 	forEach(slices.Collect(slices.Chunk(visits, state.LoadSize)), func(some []*visit) {
 		subjects := make([]string, len(some))
 		for i, v := range some {
@@ -113,7 +117,7 @@ func (h *Handler) visitAll(ctx context.Context, visits []*visit) {
 	f := &population{fleet: h.Fleet.Load(ctx, newest(visits))}
 	forEach(visits, func(v *visit) {
 		if v.err == nil {
-			v.err = h.settle(ctx, v, f)
+			v.err = h.settle(ctx, lookups, v, f)
 		}
 		h.report(v)
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
+	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
 )
 
 // closeRequest is [contract.CloseRequest].
@@ -84,6 +85,8 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 // closeShard judges the things of a shard, the longest due first.
 func (h *Handler) closeShard(ctx context.Context, shard int, now time.Time) (judged int, err error) {
 	var fault error
+	lookups, cancel := invocation.Half(ctx)
+	defer func() { cancel() }()
 	for after, more := state.Page(nil), true; more; more = after != nil {
 		if ctx.Err() != nil {
 			return judged, ctx.Err()
@@ -96,7 +99,11 @@ func (h *Handler) closeShard(ctx context.Context, shard int, now time.Time) (jud
 		for i, subject := range subjects {
 			visits[i] = &visit{subject: subject, closing: true, steps: []step{{at: now, kind: contract.MetricSourceClose}}}
 		}
-		h.visitAll(ctx, visits)
+		h.visitAll(ctx, lookups, visits)
+		if lookups.Err() == nil { // else AWS IoT hangs: the next pages do not wait for it again
+			cancel()
+			lookups, cancel = invocation.Half(ctx)
+		}
 		for _, v := range visits {
 			if v.err == nil {
 				judged++

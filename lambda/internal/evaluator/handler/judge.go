@@ -128,8 +128,8 @@ func run(e engine.Evaluator, i state.Item, steps []step, f *population) (outcome
 //
 // Without targets an alarm does not wait for the name: when many devices violate a behavior at
 // once, AWS IoT throttles for hours.
-func (h *Handler) judge(ctx context.Context, v *visit, i state.Item, f *population) (outcome, error) {
-	e := engine.Evaluator{Behaviors: h.behaviors.known(), Lateness: h.settings.lateness(), Connection: h.connection(ctx, v)}
+func (h *Handler) judge(lookups context.Context, v *visit, i state.Item, f *population) (outcome, error) {
+	e := engine.Evaluator{Behaviors: h.behaviors.known(), Lateness: h.settings.lateness(), Connection: h.connection(lookups, v)}
 	now := i.Clock
 	if last := v.steps[len(v.steps)-1].at; last.After(now) {
 		now = last
@@ -153,7 +153,7 @@ func (h *Handler) judge(ctx context.Context, v *visit, i state.Item, f *populati
 	checkAt, checks := i.CheckAt, v.checks(i, now)
 	asks := !fresh && (len(out.transitions) > 0 || h.targeted(out))
 	if asks || checks {
-		found, end, err := h.askRegistry(ctx, v, i, checks, now)
+		found, end, err := h.askRegistry(lookups, v, i, checks, now)
 		v.unresolved = err
 		if checks {
 			checkAt = checkAfter(err, now)
@@ -210,12 +210,12 @@ const (
 )
 
 // settle judges a thing and writes the changes of state and outbox at once.
-func (h *Handler) settle(ctx context.Context, v *visit, f *population) error {
+func (h *Handler) settle(ctx, lookups context.Context, v *visit, f *population) error {
 	for conflicts := 0; ; conflicts++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		out, err := h.judge(ctx, v, v.item, f)
+		out, err := h.judge(lookups, v, v.item, f)
 		if err != nil {
 			return err
 		}

@@ -195,16 +195,22 @@ type things struct {
 	fails error
 	// failsFor, if set, is the only client ID whose lookups fail.
 	failsFor string
+	// hangs reports whether no lookup returns before its context ends.
+	hangs bool
 	// looked has the lookups of the certificates of further connections.
 	looked []string
 }
 
 // Join uses a registry in which the certificate cert-THING is attached only to THING.
-func (t *things) Join(_ context.Context, clientID, principal string, _ time.Time) (string, error) {
+func (t *things) Join(ctx context.Context, clientID, principal string, _ time.Time) (string, error) {
 	pattern, err := contract.ParseClientPattern("")
 	thing := pattern.Thing(clientID)
 	if err != nil || thing == "" {
 		return "", err
+	}
+	if t.hangs {
+		<-ctx.Done()
+		return "", ctx.Err()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -218,7 +224,11 @@ func (t *things) Join(_ context.Context, clientID, principal string, _ time.Time
 	return thing, nil
 }
 
-func (t *things) Resolve(_ context.Context, clientID, principal string, _ time.Time) (registry.Thing, error) {
+func (t *things) Resolve(ctx context.Context, clientID, principal string, _ time.Time) (registry.Thing, error) {
+	if t.hangs {
+		<-ctx.Done()
+		return registry.Thing{}, ctx.Err()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.asked = append(t.asked, clientID+"/"+principal)
@@ -245,9 +255,13 @@ type dataPlane struct {
 	connections map[string]iotdataplane.GetConnectionOutput
 	asked       []string // client IDs
 	unknown     error    // the error of GetConnection
+	hangs       bool     // GetConnection
 }
 
 func (p *dataPlane) GetConnection(ctx context.Context, in *iotdataplane.GetConnectionInput, _ ...func(*iotdataplane.Options)) (*iotdataplane.GetConnectionOutput, error) {
+	if p.hangs {
+		<-ctx.Done()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = append(p.asked, *in.ClientId)

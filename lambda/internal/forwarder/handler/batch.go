@@ -14,6 +14,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/mapping"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
+	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
 )
 
 // message is a message of the queue in progress.
@@ -40,11 +41,13 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 	}
 	now := h.at(sent...)
 	var signals []signal.Signal
+	lookups, cancel := invocation.Half(work)
+	defer cancel()
 	for i, r := range records {
 		if sent[i].IsZero() {
 			sent[i] = now
 		}
-		messages[i] = h.read(ctx, r, sent[i])
+		messages[i] = h.read(lookups, r, sent[i])
 		h.Metrics.Count(messages[i].source, contract.MetricReceived, 1)
 	}
 	h.bound(work, messages)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -84,4 +86,18 @@ func TestEventWaitsForItsCertificate(t *testing.T) {
 	if !strings.Contains(r.logs.String(), "certificate of a further connection was not looked up") {
 		t.Errorf("the log does not say that the lookup was denied: %s", &r.logs)
 	}
+}
+
+func TestOtherMessagesDoNotWaitForACertificate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.things.hangs = true
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		again := r.handle(ctx, r.tamper("pump-7#2", "cert-pump-7", "active", 0), r.tamper("pump-7#3", "cert-pump-7", "active", 0), r.device("pump-8", start, tamper))
+		if !slices.Equal(again, []string{"m1", "m2"}) || ctx.Err() != nil {
+			t.Errorf("messages %v are retried, time over: %v; want the first two, within the time", again, ctx.Err())
+		}
+		r.want(map[string]string{"device-event/us-east-1/pump-8/tamper": "ACTIVE"})
+	})
 }

@@ -212,14 +212,21 @@ func (r *rig) counted(metric string) int {
 }
 
 // things is a registry in which the certificate cert-THING is attached only to THING.
-type things struct{ fails error }
+type things struct {
+	fails error
+	// hangs reports whether no lookup returns before its context ends.
+	hangs bool
+}
 
-func (t *things) Join(_ context.Context, clientID, principal string, _ time.Time) (string, error) {
+func (t *things) Join(ctx context.Context, clientID, principal string, _ time.Time) (string, error) {
 	clients, err := contract.ParseClientPattern("")
 	thing := clients.Thing(clientID)
 	switch {
 	case err != nil || thing == "":
 		return "", err
+	case t.hangs:
+		<-ctx.Done()
+		return "", fmt.Errorf("%w: %w", certificate.ErrUnresolved, ctx.Err())
 	case t.fails != nil:
 		return "", fmt.Errorf("%w: %w", certificate.ErrUnresolved, t.fails)
 	case principal != "cert-"+thing:
