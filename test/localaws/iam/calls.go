@@ -85,7 +85,7 @@ func init() {
 		resources func(call) ([]string, error)
 		names     []string
 	}{
-		{"cloudformation", stack, []string{"DescribeStacks", "ListStackResources"}},
+		{"cloudformation", stack, []string{"DescribeStacks", "GetTemplate", "ListStackResources"}},
 		{"kms", nothing, []string{"GetKeyPolicy"}},
 		{"sns", topic, []string{"GetTopicAttributes", "Publish"}},
 		{"sqs", queue, []string{"ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "GetQueueUrl", "ReceiveMessage", "SendMessage"}},

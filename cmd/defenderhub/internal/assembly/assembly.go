@@ -1,4 +1,4 @@
-// Package assembly reads the output of cdk synth: the manifest and the templates of stacks.
+// Package assembly reads templates: those in the output of cdk synth, and those of deployed stacks.
 package assembly
 
 import (

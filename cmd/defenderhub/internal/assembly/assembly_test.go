@@ -77,6 +77,24 @@ func TestRead(t *testing.T) {
 	}
 }
 
+func TestEngineTables(t *testing.T) {
+	for variables, want := range map[string][]string{
+		`"DEFENDERHUB_STATE_TABLE":{"Ref":"State"},"DEFENDERHUB_TELEMETRY_QUEUE_URL":{"Ref":"Q"}`:   {"State"},
+		`"DEFENDERHUB_STATE_TABLE":{"Ref":"State"},"DEFENDERHUB_TELEMETRY_STREAM":{"Ref":"Stream"}`: {"State"},
+		`"DEFENDERHUB_STATE_TABLE":{"Ref":"State"}`:                                                 nil, // the correlator
+		`"DEFENDERHUB_STATE_TABLE":"known","DEFENDERHUB_TELEMETRY_QUEUE_URL":"url"`:                 nil,
+		`"STATE_TABLE":{"Ref":"State"},"TELEMETRY_QUEUE_URL":{"Ref":"Q"}`:                           nil,
+	} {
+		parsed, err := assembly.Parse(fmt.Appendf(nil, `{"Resources":{"State":{"Type":"AWS::DynamoDB::Table"},"F":{"Type":"AWS::Lambda::Function","Properties":{"Environment":{"Variables":{%s}}}},"G":{"Type":"AWS::Lambda::Function"}}}`, variables), "S")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := parsed.EngineTables(); !slices.Equal(got, want) {
+			t.Errorf("%s: tables %q, want %q", variables, got, want)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"Resources":{"A":{"Type":"AWS::IoT::AccountAuditConfiguration","Properties":{"AccountId":{"Ref":"AWS::AccountId"}},"DependsOn":["B"]}}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -68,7 +68,7 @@ func Command() *cli.Command {
 			{Actions: []string{"iot:GetConnection"}, Resources: []string{"arn:aws:iot:*:*:client/*"}},
 			{Actions: []string{"iot:ListPrincipalThings"}, Resources: []string{"*"}}, // the action has no resource type
 			{Actions: []string{hub.Action}, Resources: []string{hub.Resource}},
-			{Actions: []string{"cloudformation:ListStackResources"}, Resources: []string{"arn:aws:cloudformation:*:*:stack/DefenderHub/*"}},
+			{Actions: []string{"cloudformation:GetTemplate", "cloudformation:ListStackResources"}, Resources: []string{"arn:aws:cloudformation:*:*:stack/DefenderHub/*"}},
 			{Actions: []string{"dynamodb:GetItem"}, Resources: []string{"arn:aws:dynamodb:*:*:table/DefenderHub-*"}},
 		},
 		Output: []cli.Section{cli.Rows[Fact]("device", nil), cli.Rows[Event]("events", nil)},

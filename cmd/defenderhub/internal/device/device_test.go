@@ -35,6 +35,7 @@ type cloud struct {
 	certificates int
 	stackErr     error
 	deployed     bool
+	correlates   bool // without an engine
 	document     string
 	denied       error
 	address      *string
@@ -122,7 +123,26 @@ func (c cloud) ListStackResources(context.Context, *cloudformation.ListStackReso
 			{ResourceType: aws.String("AWS::DynamoDB::Table"), LogicalResourceId: aws.String("HubDetectState1"), PhysicalResourceId: aws.String("state")},
 		}
 	}
+	if c.correlates {
+		out.StackResourceSummaries = append(out.StackResourceSummaries, cfntypes.StackResourceSummary{
+			ResourceType: aws.String("AWS::DynamoDB::Table"), LogicalResourceId: aws.String("HubCorrelateState1"), PhysicalResourceId: aws.String("incidents")})
+	}
 	return out, c.stackErr
+}
+
+// GetTemplate returns the functions of the engine and of the correlator.
+func (c cloud) GetTemplate(context.Context, *cloudformation.GetTemplateInput, ...func(*cloudformation.Options)) (*cloudformation.GetTemplateOutput, error) {
+	function := func(id, variables string) string {
+		return fmt.Sprintf(`"%s":{"Type":"AWS::Lambda::Function","Properties":{"Environment":{"Variables":{%s}}}}`, id, variables)
+	}
+	functions := []string{function("Other", "")}
+	if c.deployed {
+		functions = append(functions, function("Evaluator", `"DEFENDERHUB_STATE_TABLE":{"Ref":"HubDetectState1"},"DEFENDERHUB_TELEMETRY_QUEUE_URL":{"Ref":"Queue"}`))
+	}
+	if c.correlates {
+		functions = append(functions, function("Correlator", `"DEFENDERHUB_STATE_TABLE":{"Ref":"HubCorrelateState1"}`))
+	}
+	return &cloudformation.GetTemplateOutput{TemplateBody: aws.String(`{"Resources":{` + strings.Join(functions, ",") + `}}`)}, nil
 }
 
 func (c cloud) GetItem(_ context.Context, in *dynamodb.GetItemInput, _ ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
@@ -229,7 +249,11 @@ func TestMissingStackAndDeniedCallsAreReported(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "version 2, want 1") || !strings.Contains(err.Error(), "Install") || len(facts) == 0 {
 		t.Errorf("newer state: facts %q, error %v, want the other facts and an error about the version", facts, err)
 	}
-	facts, _, _, err = look(t, cloud{deployed: true}, "pump-7")
+	facts, _, notes, err = look(t, cloud{correlates: true}, "pump-7")
+	if err != nil || strings.Contains(strings.Join(facts, "\n"), "engine") || !strings.Contains(notes, "engine is not deployed") {
+		t.Errorf("only a correlator: facts %q, notes %q, error %v, want a note that there is no engine", facts, notes, err)
+	}
+	facts, _, _, err = look(t, cloud{deployed: true, correlates: true}, "pump-7")
 	if err != nil || !strings.Contains(strings.Join(facts, "\n"), "engine pump-7 no state") {
 		t.Errorf("no state: facts %q, error %v, want a fact that says so", facts, err)
 	}

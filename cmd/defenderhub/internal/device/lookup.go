@@ -20,6 +20,7 @@ import (
 	datatypes "github.com/aws/aws-sdk-go-v2/service/iotdataplane/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/assembly"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/hub"
 	"github.com/defenderhub/defenderhub/internal/contract"
@@ -45,12 +46,18 @@ type Table interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 }
 
+// Stacks are the calls that find that table.
+type Stacks interface {
+	cloudformation.ListStackResourcesAPIClient
+	assembly.Stacks
+}
+
 // lookup collects facts and events of one device.
 type lookup struct {
 	iot           IoT
 	data          Data
 	hub           hub.API
-	stacks        cloudformation.ListStackResourcesAPIClient
+	stacks        Stacks
 	table         Table
 	region, stack string
 	say           func(format string, args ...any)
@@ -238,7 +245,7 @@ func (l *lookup) connections(ctx context.Context, d device) error {
 // engine adds the state that the self-managed engine stores about the device. Without the engine it
 // prints a line that says so.
 func (l *lookup) engine(ctx context.Context, d device) error {
-	var tables []string
+	physical := map[string]string{}
 	pages := cloudformation.NewListStackResourcesPaginator(l.stacks, &cloudformation.ListStackResourcesInput{StackName: &l.stack})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -251,21 +258,28 @@ func (l *lookup) engine(ctx context.Context, d device) error {
 			return err
 		}
 		for _, r := range page.StackResourceSummaries {
-			if kind := aws.ToString(r.ResourceType); strings.HasPrefix(kind, "AWS::DynamoDB::") && strings.Contains(aws.ToString(r.LogicalResourceId), "State") {
-				tables = append(tables, aws.ToString(r.PhysicalResourceId))
-			}
+			physical[aws.ToString(r.LogicalResourceId)] = aws.ToString(r.PhysicalResourceId)
 		}
 	}
-	if len(tables) == 0 {
-		l.say("the self-managed engine is not deployed in the stack %s, so there is no state of the device", l.stack)
-		return nil
+	template, err := assembly.Deployed(ctx, l.stacks, l.stack)
+	if err != nil {
+		return err
 	}
-	for _, table := range tables {
+	tables := 0
+	for _, logical := range template.EngineTables() {
+		table := physical[logical]
+		if table == "" {
+			continue // not created yet
+		}
+		tables++
 		for _, id := range d.clients {
 			if err := l.held(ctx, table, id); err != nil {
 				return err
 			}
 		}
+	}
+	if tables == 0 {
+		l.say("the self-managed engine is not deployed in the stack %s, so there is no state of the device", l.stack)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ var checks = []check{
 	{"alarms", []string{"cloudwatch:DescribeAlarms"}, alarms},
 	{"queues", []string{"sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"}, queues},
 	{"imports", []string{"cloudwatch:GetMetricData"}, lastImport},
-	{"engine", []string{"dynamodb:GetItem"}, heartbeat},
+	{"engine", []string{"cloudformation:GetTemplate", "dynamodb:GetItem"}, heartbeat},
 }
 
 // Command returns the command.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -13,8 +14,11 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 )
@@ -85,26 +89,70 @@ func TestAllPagesOfCertificatesAreRead(t *testing.T) {
 	}
 }
 
-// A newer engine may write its progress in another form. That does not mean "no telemetry".
+// answers is an account with the template of a stack, an item per table, and the policies of keys.
+type answers struct {
+	template string
+	items    map[string]string
+	policies map[string]string
+}
+
+// exam returns an exam of that account.
+func (f answers) exam(t *testing.T) *exam {
+	t.Helper()
+	server := httptest.NewServer(f)
+	t.Cleanup(server.Close)
+	c := aws.Config{Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("a", "b", ""))}
+	return &exam{
+		Session: &cli.Session{}, options: options{stack: "S"}, region: c.Region,
+		cloudformation: cloudformation.NewFromConfig(c), dynamodb: dynamodb.NewFromConfig(c), kms: kms.NewFromConfig(c), sns: sns.NewFromConfig(c),
+	}
+}
+
+func (f answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	if strings.Contains(string(body), "Action=GetTemplate") {
+		fmt.Fprintf(w, "<GetTemplateResponse><GetTemplateResult><TemplateBody><![CDATA[%s]]></TemplateBody></GetTemplateResult></GetTemplateResponse>", f.template)
+		return
+	}
+	var in struct{ TableName, KeyId string }
+	json.Unmarshal(body, &in)
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	if item, known := f.items[in.TableName]; known {
+		fmt.Fprintf(w, `{"Item": %s}`, item)
+	} else if policy, known := f.policies[in.KeyId]; known {
+		json.NewEncoder(w).Encode(map[string]string{"Policy": policy})
+	} else {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"__type": "ValidationException", "message": "The provided key element does not match the schema"}`)
+	}
+}
+
+// A newer engine may write its progress in another form. That does not mean "no telemetry". Tables of
+// others, and the correlator's, are never read.
 func TestUnknownProgressOfTheEngineIsNamed(t *testing.T) {
+	const engine = `{"Resources":{
+		"Correlator":{"Type":"AWS::Lambda::Function","Properties":{"Environment":{"Variables":{"DEFENDERHUB_STATE_TABLE":{"Ref":"CorrelateState"}}}}},
+		"Evaluator":{"Type":"AWS::Lambda::Function","Properties":{"Environment":{"Variables":{"DEFENDERHUB_STATE_TABLE":{"Ref":"State"},"DEFENDERHUB_TELEMETRY_QUEUE_URL":{"Ref":"Q"}}}}}}}`
 	for item, want := range map[string]string{
 		`{"v": {"N": "1"}, "at": {"N": "1796007600000"}, "lag": {"N": "0"}}`: "last judged telemetry at 2026-11-30T03:00:00Z",
 		`{"v": {"N": "2"}, "at": {"N": "1796007600000"}}`:                    "in the table t cannot be read: it has version 2, this command reads version 1. Install the version",
 		`{"at": {"N": "1796007600000"}}`:                                     `it has no number "v"`,
 		`{"v": {"N": "1"}, "at": {"S": "2026-11-30"}}`:                       `it has no number "at"`,
 		`{}`: "no telemetry was judged",
+		``:   "has no self-managed engine",
 	} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprintf(w, `{"Item": %s}`, item)
-		}))
-		e := &exam{options: options{stack: "S"}, deployed: map[string]deployment{"S": {"State": {"AWS::DynamoDB::Table", "t"}}}, dynamodb: dynamodb.New(dynamodb.Options{
-			Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("a", "b", "")),
-		})}
+		template := engine
+		if item == "" {
+			template = strings.ReplaceAll(engine, "TELEMETRY", "OTHER")
+		}
+		e := answers{template: template, items: map[string]string{"t": item}}.exam(t)
+		e.deployed = map[string]deployment{"S": {
+			"State": {"AWS::DynamoDB::Table", "t"}, "AState": {"AWS::DynamoDB::Table", "foreign"}, "CorrelateState": {"AWS::DynamoDB::Table", "incidents"},
+		}}
 		lines, err := heartbeat(t.Context(), e)
 		if got := fmt.Sprint(lines, err); !strings.Contains(got, want) {
 			t.Errorf("the item %s: got %s, want %s", item, got, want)
 		}
-		server.Close()
 	}
 }
 

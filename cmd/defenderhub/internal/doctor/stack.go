@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/assembly"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/deadletters"
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
@@ -212,30 +213,50 @@ func lastImport(ctx context.Context, e *exam) ([]line, error) {
 
 // heartbeat shows when the evaluator last judged telemetry.
 func heartbeat(ctx context.Context, e *exam) ([]line, error) {
-	tables := slices.Sorted(maps.Values(e.deployedOf(ctx, "AWS::DynamoDB::Table")))
-	key := &dbtypes.AttributeValueMemberS{Value: contract.StateProgressKey}
-	for _, table := range tables {
-		out, err := e.dynamodb.GetItem(ctx, &dynamodb.GetItemInput{TableName: &table, Key: map[string]dbtypes.AttributeValue{contract.StatePartitionKey: key, contract.StateSortKey: key}})
+	var lines []line
+	for _, stack := range e.stackNames() {
+		d, err := e.deployment(ctx, stack)
+		if err != nil || len(d) == 0 {
+			continue // the check stack says so
+		}
+		template, err := assembly.Deployed(ctx, e.cloudformation, stack)
 		if err != nil {
-			return nil, err
+			return lines, err
 		}
-		if len(out.Item) == 0 {
-			continue
+		tables := slices.DeleteFunc(template.EngineTables(), func(logical string) bool { return d[logical].id == "" })
+		if len(tables) == 0 {
+			lines = append(lines, line{Status: note, Finding: "the stack " + stack + " has no self-managed engine"})
 		}
-		version, err := number(out.Item, contract.StateProgressVersion)
-		if err == nil && version != contract.ProgressVersion {
-			err = fmt.Errorf("it has version %d, this command reads version %d", version, contract.ProgressVersion)
+		for _, logical := range tables {
+			l, err := e.progress(ctx, d[logical].id)
+			if err != nil {
+				return lines, err
+			}
+			lines = append(lines, l)
 		}
-		ms, wrong := number(out.Item, contract.StateHeartbeat)
-		if err = cmp.Or(err, wrong); err != nil {
-			return nil, fmt.Errorf("the engine's progress in the table %s cannot be read: %w. Install the version of this command that matches the deployment", table, err)
-		}
-		return []line{{Status: ok, Finding: "the self-managed engine last judged telemetry at " + time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05Z")}}, nil
 	}
-	if len(tables) == 0 {
-		return nil, nil
+	return lines, nil
+}
+
+// progress reads the engine's last judgment from its table.
+func (e *exam) progress(ctx context.Context, table string) (line, error) {
+	key := &dbtypes.AttributeValueMemberS{Value: contract.StateProgressKey}
+	out, err := e.dynamodb.GetItem(ctx, &dynamodb.GetItemInput{TableName: &table, Key: map[string]dbtypes.AttributeValue{contract.StatePartitionKey: key, contract.StateSortKey: key}})
+	if err != nil {
+		return line{}, err
 	}
-	return []line{{Status: note, Finding: "no telemetry was judged: the self-managed engine is not deployed, or devices send nothing that it needs"}}, nil
+	if len(out.Item) == 0 {
+		return line{Status: note, Finding: "no telemetry was judged: devices send nothing that the self-managed engine needs"}, nil
+	}
+	version, err := number(out.Item, contract.StateProgressVersion)
+	if err == nil && version != contract.ProgressVersion {
+		err = fmt.Errorf("it has version %d, this command reads version %d", version, contract.ProgressVersion)
+	}
+	ms, wrong := number(out.Item, contract.StateHeartbeat)
+	if err = cmp.Or(err, wrong); err != nil {
+		return line{}, fmt.Errorf("the engine's progress in the table %s cannot be read: %w. Install the version of this command that matches the deployment", table, err)
+	}
+	return line{Status: ok, Finding: "the self-managed engine last judged telemetry at " + time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05Z")}, nil
 }
 
 func number(item map[string]dbtypes.AttributeValue, name string) (int64, error) {
