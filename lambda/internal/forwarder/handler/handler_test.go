@@ -80,6 +80,17 @@ func TestClearedEventArchivesItsFinding(t *testing.T) {
 	}
 }
 
+// A program over HTTPS is its role: each of its runs may have a session of its own.
+func TestAnotherSessionOfARoleClearsItsEvent(t *testing.T) {
+	r := newRig(t)
+	for i, event := range []string{tamper, cleared} {
+		at := start.Add(time.Duration(i-2) * time.Minute)
+		r.must(r.message(ruleBody(defender.DeviceEvents, "defenderhub/events/pump-7", event,
+			map[string]any{"clientId": "n/a", "principal": fmt.Sprint("AROAEXAMPLE:session-", i), "time": at.UnixMilli()})))
+	}
+	r.want(map[string]string{"device-event/us-east-1/principal/AROAEXAMPLE/tamper": "ARCHIVED"})
+}
+
 func TestOnlyInvalidMessagesBecomeDeadLetters(t *testing.T) {
 	r := newRig(t)
 	bad := r.device("pump-7", start, `{"type":"NO SUCH TYPE\n{\"level\":\"forged\"}"}`)

@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -9,6 +10,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/deviceevent"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 	"github.com/defenderhub/defenderhub/internal/topicfilter"
+	"github.com/defenderhub/defenderhub/lambda/internal/certificate"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/signal"
 )
 
@@ -169,9 +171,24 @@ func sender(e iotrule.Envelope) (who string, identity []string) {
 	case known(e.ClientID) != "":
 		return "Device " + e.ClientID, []string{e.ClientID}
 	case e.Principal != "":
-		return "Principal " + e.Principal, []string{"principal", e.Principal}
+		id := principalID(e.Principal)
+		return "Principal " + id, []string{"principal", id}
 	}
 	return "An unidentified sender on " + e.Topic, []string{"topic", e.Topic}
+}
+
+// inSession matches the principal of a role's session. The IDs of roles begin with AROA.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
+var inSession = regexp.MustCompile(`^(AROA[0-9A-Za-z]+):(.*)$`)
+
+// principalID returns the role of a role's session: a program has many sessions, one after the
+// other. A session with the name of a certificate is that of a device with a role alias
+// (unverified), so it is a principal of its own.
+func principalID(principal string) string {
+	if m := inSession.FindStringSubmatch(principal); m != nil && !certificate.IsID(m[2]) {
+		return m[1]
+	}
+	return principal
 }
 
 // known returns "" for IoT SQL's placeholder for messages without an MQTT client.

@@ -65,6 +65,9 @@ func TestPayloadCannotChooseTheDevice(t *testing.T) {
 	}
 }
 
+// certificateID is the ID of an X.509 certificate.
+var certificateID = strings.Repeat("ab12", 16)
+
 func TestSendersWithoutClientIDAreIdentifiedByPrincipalOrTopic(t *testing.T) {
 	payload := []byte(`{"type":"tamper"}`)
 	for _, c := range []struct {
@@ -72,11 +75,18 @@ func TestSendersWithoutClientIDAreIdentifiedByPrincipalOrTopic(t *testing.T) {
 		id   string
 	}{
 		{map[string]any{"clientId": "n/a", "principal": "p1"}, "defenderhub/device-event/us-east-1/principal/p1/tamper"},
+		{map[string]any{"clientId": "n/a", "principal": "AROAEXAMPLE:a"}, "defenderhub/device-event/us-east-1/principal/AROAEXAMPLE/tamper"},
+		{map[string]any{"clientId": "n/a", "principal": "AROAEXAMPLE:b/c"}, "defenderhub/device-event/us-east-1/principal/AROAEXAMPLE/tamper"},
+		{map[string]any{"clientId": "n/a", "principal": "AROAEXAMPLE:" + certificateID}, "defenderhub/device-event/us-east-1/principal/AROAEXAMPLE:" + certificateID + "/tamper"},
+		{map[string]any{"clientId": "n/a", "principal": "us-east-1:0123-cognito"}, "defenderhub/device-event/us-east-1/principal/us-east-1:0123-cognito/tamper"},
 		{map[string]any{"clientId": "n/a"}, "defenderhub/device-event/us-east-1/topic/defenderhub%2Fevents%2Fx/tamper"},
 	} {
 		s, err := rule(mapper("us-east-1"), envelope(t, defender.DeviceEvents, "defenderhub/events/x", payload, c.more))
 		if err != nil || s.Finding.ID != c.id {
 			t.Errorf("%v: error %v, ID %s, want %s", c.more, err, s.Finding.ID, c.id)
+		}
+		if want, _ := c.more["principal"].(string); s.Finding.ProductFields["Principal"] != want {
+			t.Errorf("%v: product field Principal %q, want all of it", c.more, s.Finding.ProductFields["Principal"])
 		}
 		if f := s.Finding; f.ProductFields["TopicMismatch"] != "" || !strings.HasSuffix(f.Description, " The topic names x, but the sender has no client ID that proves it.") {
 			t.Errorf("product fields %v, description %q; want no mismatch, because there is no client ID", f.ProductFields, f.Description)
