@@ -78,7 +78,7 @@ var mutations = []mutation{
 		"list+\"#\"+hex.EncodeToString(id.Sum(nil))); err != nil {", "list+\"#\"+hex.EncodeToString(id.Sum(nil))); err != nil && len(lines) == 0 {"},
 	{"older-event-is-news", "messages", "an event that is older than the record changes it", "lambda/internal/notifier/handler/decide.go",
 		"	switch e.Order.Compare(f.Order) {\n	case 1:", "	switch e.Order.Compare(f.Order) {\n	case 1, -1:"},
-	{"reminder-skips-critical", "messages", "a reminder lacks the CRITICAL findings", "lambda/internal/notifier/handler/lists.go",
+	{"reminder-skips-critical", "messages", "a reminder lacks the CRITICAL findings", "lambda/internal/notifier/record/record.go",
 		"s <= defender.Critical; s++", "s < defender.Critical; s++"},
 }
 

@@ -17,8 +17,8 @@ type facts struct {
 	mayHold bool
 	// wanted reports whether a filter lets the finding through.
 	wanted func() bool
-	// covered reports whether the finding is a part of an open incident.
-	covered func() (bool, error)
+	// covered returns the key of an open incident of which the finding is a part, "" if there is none.
+	covered func() (string, error)
 }
 
 // decision is what an event changes.
@@ -63,7 +63,7 @@ func decide(f record.Finding, e findingevent.Event, line message.Line, a facts) 
 	case !reported && !a.wanted():
 		return decision{next: f, metric: contract.MetricFiltered}, nil
 	case !reported && a.mayHold:
-		next.Reported, next.Covered = 0, false
+		next.Reported, next.Incident = 0, ""
 		next.Held = severity
 		if f.Open {
 			next.Held = max(f.Held, severity)
@@ -77,18 +77,21 @@ func decide(f record.Finding, e findingevent.Event, line message.Line, a facts) 
 	case severity <= f.Reported:
 		return decision{next: next, write: true, metric: contract.MetricUnchanged}, nil
 	}
-	covered, err := a.covered()
+	incident, err := a.covered()
 	next.Reported = severity
 	switch {
 	case err != nil:
 		return decision{}, err
-	case covered:
+	case incident != "":
+		if f.Incident != "" {
+			next.Incident = incident
+		}
 		return decision{next: next, write: true, metric: contract.MetricCovered}, nil
 	case !a.wanted():
 		next.Reported = f.Reported
 		return decision{next: next, write: true, metric: contract.MetricFiltered}, nil
 	}
-	next.Covered = false
+	next.Incident = ""
 	return decision{next: next, write: true, change: message.Worse, before: f.Reported}, nil
 }
 
@@ -109,13 +112,13 @@ func newer(e findingevent.Event, f record.Finding) bool {
 
 // report reports a finding that opened.
 func report(next record.Finding, severity defender.Severity, a facts) (decision, error) {
-	covered, err := a.covered()
+	incident, err := a.covered()
 	if err != nil {
 		return decision{}, err
 	}
-	next.Reported, next.Covered, next.Held = severity, covered, 0
+	next.Reported, next.Incident, next.Held = severity, incident, 0
 	d := decision{next: next, write: true, change: message.New}
-	if covered {
+	if incident != "" {
 		d.change, d.metric = message.None, contract.MetricCovered
 	}
 	return d, nil
@@ -128,7 +131,7 @@ func end(f, next record.Finding, reported bool, a facts) (decision, error) {
 	if !reported && f.Open && f.Held > 0 && a.mayHold {
 		return decision{next: f, hold: true, metric: contract.MetricHeld}, nil
 	}
-	next.Reported, next.Covered, next.Held = 0, false, 0
+	next.Reported, next.Incident, next.Held = 0, "", 0
 	if !reported && !(f.Open && f.Held > 0) {
 		// Without this record an older event would report the finding as new.
 		metric := contract.MetricUnchanged
@@ -137,14 +140,14 @@ func end(f, next record.Finding, reported bool, a facts) (decision, error) {
 		}
 		return decision{next: next, write: a.concerns || f.Revision > 0, metric: metric}, nil
 	}
-	covered := f.Covered
-	if !covered {
+	incident := f.Incident
+	if incident == "" {
 		var err error
-		if covered, err = a.covered(); err != nil {
+		if incident, err = a.covered(); err != nil {
 			return decision{}, err
 		}
 	}
-	if covered {
+	if incident != "" {
 		return decision{next: next, write: true, metric: contract.MetricCovered}, nil
 	}
 	return decision{next: next, write: true, change: message.Over, before: max(f.Reported, f.Held)}, nil

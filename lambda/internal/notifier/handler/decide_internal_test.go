@@ -14,7 +14,7 @@ import (
 // waiting for an incident, because no other event would report the finding.
 func TestEventThatMeetsItsOwnRecordWaits(t *testing.T) {
 	e := findingevent.Event{RecordState: "ACTIVE", Severity: defender.High, Order: findingevent.Order{Updated: time.Unix(1, 0)}}
-	a := facts{concerns: true, mayHold: true, wanted: func() bool { return true }, covered: func() (bool, error) { return false, nil }}
+	a := facts{concerns: true, mayHold: true, wanted: func() bool { return true }, covered: func() (string, error) { return "", nil }}
 	first, err := decide(record.Finding{}, e, message.Line{Severity: defender.High}, a)
 	if err != nil || !first.hold || !first.write {
 		t.Fatalf("first decision %+v, error %v; want to hold and to write", first, err)

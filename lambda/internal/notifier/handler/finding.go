@@ -59,7 +59,7 @@ func (b *batch) attempt(ctx context.Context, r run) (time.Duration, error) {
 	d, err := decide(f, e, notice.Line(), facts{
 		concerns: slices.ContainsFunc(b.Config.Filters, func(f notification.Filter) bool { return f.Concerns(e) }), mayHold: hold > 0,
 		wanted:  func() bool { return b.wanted(e, &notice) },
-		covered: func() (bool, error) { return b.covered(ctx, e) },
+		covered: func() (string, error) { return b.covered(ctx, e) },
 	})
 	if err != nil {
 		return 0, err
@@ -238,20 +238,20 @@ func (b *batch) recordIncident(ctx context.Context, e findingevent.Event, d deci
 	return nil
 }
 
-// covered reports whether a finding is a part of an open incident: one that names it, or one about
-// its device, or its campaign, with a stage that it matches.
+// covered returns the key of an open incident of which a finding is a part: one that names it, or one
+// about its device, or its campaign, with a stage that it matches. It is "" if there is none.
 //
 // An incident may have ended, and opened again, without what it named earlier. Only its own record
 // says that: an event that ends an incident names few of its parts, and a late event may name them
 // again.
-func (b *batch) covered(ctx context.Context, e findingevent.Event) (bool, error) {
+func (b *batch) covered(ctx context.Context, e findingevent.Event) (string, error) {
 	if len(b.Config.Rules) == 0 || correlation.IsComposite(e) {
-		return false, nil
+		return "", nil
 	}
 	for i, alias := range aliasesOf(e) {
 		incidents, err := b.Table.Incidents(ctx, alias)
 		if err != nil {
-			return false, err
+			return "", err
 		}
 		for _, incident := range incidents {
 			named := i == 0
@@ -260,12 +260,12 @@ func (b *batch) covered(ctx context.Context, e findingevent.Event) (bool, error)
 			}
 			f, err := b.Table.Finding(ctx, incident.Key)
 			if err != nil {
-				return false, err
+				return "", err
 			}
 			if f.Open && !incident.Order.Updated.Before(f.Opened) {
-				return true, nil
+				return incident.Key, nil
 			}
 		}
 	}
-	return false, nil
+	return "", nil
 }

@@ -154,20 +154,14 @@ func (h *Handler) remind(ctx context.Context, at time.Time) error {
 	if least == defender.SeverityDefault {
 		return nil
 	}
-	l := message.List{Kind: message.Reminder, At: at, Severity: least}
-	for s := least; s <= defender.Critical; s++ {
-		lines, err := h.Table.OpenLines(ctx, s)
-		if err != nil {
-			return err
-		}
-		for _, line := range lines {
-			line.Change = message.None
-			l.Lines = append(l.Lines, line)
-		}
+	lines, err := h.Table.OpenLines(ctx, least)
+	if err != nil || len(lines) == 0 {
+		return err
 	}
-	if len(l.Lines) == 0 {
-		return nil
+	for i := range lines {
+		lines[i].Change = message.None
 	}
+	l := message.List{Kind: message.Reminder, At: at, Severity: least, Lines: lines}
 	id := contract.NotifyRemind + "#" + at.UTC().Format(time.RFC3339)
 	return h.alone(ctx, id, func(ctx context.Context) error { return h.send(ctx, l, id) })
 }

@@ -199,6 +199,38 @@ func TestTimelines(t *testing.T) {
 			1h  remind`, `
 			0s CRITICAL incident, new: chain pump-7
 			1h Reminder: 1 finding of severity CRITICAL still open`},
+		{"a reminder has the part that outlives its incident", notification.Config{Rules: rules, HoldSeconds: 60, Remind: correlation.Label(defender.Critical)}, `
+			0s  chain incident pump-7 CRITICAL
+			1s  pump-7 ports CRITICAL
+			2s  pump-7 bytes HIGH
+			24h chain incident pump-7 CRITICAL archived
+			25h remind
+			26h pump-7 ports CRITICAL archived
+			27h remind`, `
+			0s CRITICAL incident, new: chain pump-7
+			24h CRITICAL incident, over: chain pump-7
+			25h Reminder: 1 finding of severity CRITICAL still open`},
+		{"a reminder has the part of an incident that is not severe enough for it", notification.Config{Rules: rules, HoldSeconds: 60, Remind: correlation.Label(defender.Critical)}, `
+			0s  chain incident pump-7 HIGH
+			1s  pump-7 ports CRITICAL
+			1h  remind`, `
+			0s HIGH incident, new: chain pump-7
+			1h Reminder: 1 finding of severity CRITICAL still open`},
+		{"a reminder knows which incident covers a part now", notification.Config{Rules: rules, HoldSeconds: 60, Remind: correlation.Label(defender.High)}, `
+			0s  chain incident pump-7 CRITICAL
+			1s  pump-7 ports HIGH
+			10m chain incident pump-7 CRITICAL archived
+			20m storm campaign ports CRITICAL
+			21m pump-7 ports CRITICAL
+			1h  remind
+			2h  storm campaign ports CRITICAL archived
+			3h  remind`, `
+			0s CRITICAL incident, new: chain pump-7
+			10m CRITICAL incident, over: chain pump-7
+			20m CRITICAL incident, new: storm
+			1h Reminder: 1 finding of severity HIGH still open
+			2h CRITICAL incident, over: storm
+			3h Reminder: 1 finding of severity HIGH still open`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, c.config)

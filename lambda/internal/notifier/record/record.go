@@ -41,8 +41,8 @@ type Finding struct {
 	// Reported is the highest severity that was reported since the finding opened, by a message or
 	// by an incident; 0 for none.
 	Reported defender.Severity `json:"r,omitempty"`
-	// Covered reports whether an incident reported it, and no message of its own did.
-	Covered bool `json:"c,omitempty"`
+	// Incident is the key of the incident that reported it if no message of its own did, else "".
+	Incident string `json:"i,omitempty"`
 	// Held is the highest severity of events that wait for an incident; 0 for none.
 	Held defender.Severity `json:"h,omitempty"`
 	// Owed is a message that may not have reached all topics; nil if there is none.
@@ -156,7 +156,7 @@ func (t Table) PutFinding(ctx context.Context, finding string, f *Finding, now t
 		lifetime = openLifetime
 	}
 	it[contract.NotifyExpiry] = attribute.Number(now.Add(lifetime).Unix())
-	if s := f.Line.Severity; f.Open && f.Reported > 0 && !f.Covered && remind > 0 && s >= remind {
+	if s := f.Line.Severity; f.Open && f.Reported > 0 && remind > 0 && s >= remind {
 		it[contract.NotifyOpenSeverity], it[contract.NotifyOpenSince] = attribute.Text(s.String()), attribute.Number(f.Line.Since.UnixMilli())
 	}
 	in := &dynamodb.PutItemInput{TableName: &t.Name, Item: it, ConditionExpression: aws.String("attribute_not_exists(#revision)")}
@@ -331,18 +331,31 @@ func (t Table) delete(ctx context.Context, key item, name, value string) error {
 	return nil
 }
 
-// OpenLines returns the open findings of a severity that a reminder lists.
-func (t Table) OpenLines(ctx context.Context, s defender.Severity) ([]message.Line, error) {
-	var all []message.Line
-	err := t.query(ctx, &dynamodb.QueryInput{
-		IndexName: aws.String(contract.NotifyOpenIndex), KeyConditionExpression: aws.String("#s = :s"),
-		ExpressionAttributeNames: map[string]string{"#s": contract.NotifyOpenSeverity}, ExpressionAttributeValues: item{":s": attribute.Text(s.String())},
-	}, func(it item) error {
-		f, err := decode(it)
-		all = append(all, f.Line)
-		return err
-	})
-	return all, err
+// OpenLines returns the open findings that a reminder lists: those of a severity or above, without
+// the parts of incidents that it lists.
+func (t Table) OpenLines(ctx context.Context, least defender.Severity) ([]message.Line, error) {
+	var all []Finding
+	listed := map[string]bool{} // by partition key
+	for s := least; s <= defender.Critical; s++ {
+		err := t.query(ctx, &dynamodb.QueryInput{
+			IndexName: aws.String(contract.NotifyOpenIndex), KeyConditionExpression: aws.String("#s = :s"),
+			ExpressionAttributeNames: map[string]string{"#s": contract.NotifyOpenSeverity}, ExpressionAttributeValues: item{":s": attribute.Text(s.String())},
+		}, func(it item) error {
+			f, err := decode(it)
+			all, listed[attribute.TextOf(it, contract.NotifyPartitionKey)] = append(all, f), true
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	var lines []message.Line
+	for _, f := range all {
+		if f.Incident == "" || !listed[attribute.TextOf(findingKey(f.Incident), contract.NotifyPartitionKey)] {
+			lines = append(lines, f.Line)
+		}
+	}
+	return lines, nil
 }
 
 // Claim lets one invocation send a list, and returns the token of the invocation that may. It takes
