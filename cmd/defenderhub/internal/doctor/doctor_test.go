@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/assembly"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 )
 
@@ -39,6 +41,60 @@ func TestPolicyAllowsAServiceToPublish(t *testing.T) {
 	} {
 		if got := allows(policy, service, "sns:publish"); got != want {
 			t.Errorf("%s: allows %v, want %v", policy, got, want)
+		}
+	}
+}
+
+// The services that use a key follow from what sends to the encrypted queues and topics.
+func TestPoliciesOfImportedKeys(t *testing.T) {
+	const (
+		key     = "arn:aws:kms:eu-west-1:123456789012:key/1"
+		queue   = `"Q":{"Type":"AWS::SQS::Queue","Properties":{"KmsMasterKeyId":"` + key + `"}}`
+		topic   = `"T":{"Type":"AWS::SNS::Topic","Properties":{"KmsMasterKeyId":"` + key + `"}}`
+		group   = `"L":{"Type":"AWS::Logs::LogGroup","Properties":{"KmsKeyId":"` + key + `"}}`
+		rule    = `"R":{"Type":"AWS::Events::Rule","Properties":{"Targets":[{"Arn":{"Fn::GetAtt":["Q","Arn"]},"Id":"0"}]}}`
+		to      = `"S":{"Type":"AWS::SNS::Subscription","Properties":{"Protocol":"sqs","TopicArn":{"Ref":"T"},"Endpoint":{"Fn::GetAtt":["Q","Arn"]}}}`
+		redrive = `"S":{"Type":"AWS::SNS::Subscription","Properties":{"Protocol":"lambda","TopicArn":{"Ref":"T"},"Endpoint":{"Fn::GetAtt":["F","Arn"]},"RedrivePolicy":{"deadLetterTargetArn":{"Fn::GetAtt":["Q","Arn"]}}}}`
+		alarm   = `"A":{"Type":"AWS::CloudWatch::Alarm","Properties":{"AlarmActions":[{"Ref":"T"}],"Dimensions":[{"Name":"QueueName","Value":{"Fn::GetAtt":["Q","QueueName"]}}]}}`
+		deliver = `"Action":["kms:Decrypt","kms:GenerateDataKey*"]`
+	)
+	allow := func(service string, actions ...string) string {
+		return fmt.Sprintf(`{"Effect":"Allow","Principal":{"Service":"%s"},"Action":["%s"],"Resource":"*"}`, service, strings.Join(actions, `","`))
+	}
+	five := []string{"kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"}
+	for name, tt := range map[string]struct {
+		region, statements string
+		resources          []string
+		want               []string // a status, and what the finding and the fix contain
+	}{
+		"only roles send to the queue":   {resources: []string{queue}, want: []string{"note", "no imported key"}},
+		"only roles send to the topic":   {resources: []string{topic}, want: []string{"note", "no imported key"}},
+		"a rule sends to the queue":      {resources: []string{queue, rule}, want: []string{"fix", "events.amazonaws.com", deliver}},
+		"a topic sends to the queue":     {resources: []string{queue, to}, want: []string{"fix", "sns.amazonaws.com", deliver}},
+		"a topic's undelivered go there": {resources: []string{queue, redrive}, want: []string{"fix", "sns.amazonaws.com", deliver}},
+		"an alarm sends to the topic":    {resources: []string{topic, alarm}, want: []string{"fix", "cloudwatch.amazonaws.com", deliver}},
+		"an alarm watches the queue":     {resources: []string{queue, alarm}, want: []string{"note", "no imported key"}},
+		"allowed":                        {resources: []string{queue, rule}, statements: allow("events.amazonaws.com", "kms:Decrypt", "kms:GenerateDataKey"), want: []string{"ok", "events.amazonaws.com"}},
+		"no data key":                    {resources: []string{queue, rule}, statements: allow("events.amazonaws.com", "kms:Decrypt"), want: []string{"fix", "events.amazonaws.com"}},
+		"logs":                           {resources: []string{group}, want: []string{"fix", "logs.eu-west-1.amazonaws.com ", `"Action":["` + strings.Join(five, `","`) + `"]`}},
+		"logs in China":                  {region: "cn-north-1", resources: []string{group}, want: []string{"fix", "logs.cn-north-1.amazonaws.com.cn "}},
+		"logs in China, allowed":         {region: "cn-north-1", resources: []string{group}, statements: allow("logs.cn-north-1.amazonaws.com.cn", five...), want: []string{"ok", "logs.cn-north-1.amazonaws.com.cn"}},
+		"queue in China":                 {region: "cn-north-1", resources: []string{queue, rule}, want: []string{"fix", "events.amazonaws.com "}},
+		"logs with two actions":          {resources: []string{group}, statements: allow("logs.eu-west-1.amazonaws.com", "kms:Decrypt", "kms:GenerateDataKey*"), want: []string{"fix", "logs."}},
+		"an alias":                       {resources: []string{strings.ReplaceAll(queue, "key/1", "alias/mine"), rule}, want: []string{"note", "alias/mine was not checked", "events.amazonaws.com"}},
+	} {
+		template, err := assembly.Parse([]byte(`{"Resources":{`+strings.Join(tt.resources, ",")+`}}`), "S")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := answers{policies: map[string]string{key: `{"Statement":[` + tt.statements + `]}`}}.exam(t)
+		e.stacks, e.region = []assembly.Template{template}, cmp.Or(tt.region, "eu-west-1")
+		lines, err := keys(t.Context(), e)
+		got := fmt.Sprint(lines)
+		for _, want := range tt.want {
+			if err != nil || len(lines) != 1 || !strings.Contains(got, want) {
+				t.Errorf("%s: %s, error %v, want one line with %s", name, got, err, want)
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -17,27 +18,55 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/assembly"
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 )
 
 var (
 	topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$`)
-	keyARN   = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$`)
+	keyARN   = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key/[A-Za-z0-9-]+|alias/[A-Za-z0-9/_-]+)$`)
 )
 
-// publishers are the services that publish to a topic, by the type of the resource that names it.
-var publishers = map[string]string{"AWS::CloudWatch::Alarm": "cloudwatch.amazonaws.com", "AWS::Events::Rule": "events.amazonaws.com"}
+// senders are the services that send to queues and topics without a role: the type of the resource, and
+// its properties that name the destinations.
+var senders = []struct {
+	service    string
+	kind       string
+	properties []string
+}{
+	{"cloudwatch.amazonaws.com", "AWS::CloudWatch::Alarm", []string{"AlarmActions", "OKActions", "InsufficientDataActions"}},
+	{"events.amazonaws.com", "AWS::Events::Rule", []string{"Targets"}},
+	{"sns.amazonaws.com", "AWS::SNS::Subscription", []string{"Endpoint", "RedrivePolicy"}},
+}
+
+// place is a text in the resources of a stack, such as a logical ID or an ARN.
+type place struct{ stack, text string }
+
+// sending returns the services that send to a place.
+func (e *exam) sending() map[place][]string {
+	found := map[place][]string{}
+	for _, s := range senders {
+		for _, r := range e.resources(s.kind) {
+			for _, property := range s.properties {
+				assembly.Walk(r.Properties[property], func(text string) {
+					if p := (place{r.Stack, text}); !slices.Contains(found[p], s.service) {
+						found[p] = append(found[p], s.service)
+					}
+				})
+			}
+		}
+	}
+	return found
+}
 
 // imported returns the imported topics that the template uses, with the services that publish to
 // them.
 func (e *exam) imported() map[string][]string {
 	found := map[string][]string{}
-	for kind, service := range publishers {
-		for _, r := range e.resources(kind) {
-			assembly.Walk(r.Properties, func(text string) {
-				if topicARN.MatchString(text) && !slices.Contains(found[text], service) {
-					found[text] = append(found[text], service)
-				}
-			})
+	for p, services := range e.sending() {
+		if topicARN.MatchString(p.text) {
+			found[p.text] = append(found[p.text], services...)
+			slices.Sort(found[p.text])
+			found[p.text] = slices.Compact(found[p.text])
 		}
 	}
 	return found
@@ -46,7 +75,9 @@ func (e *exam) imported() map[string][]string {
 // topics reports imported topics to which a service may not publish.
 func topics(ctx context.Context, e *exam) ([]line, error) {
 	var lines []line
-	for arn, services := range e.imported() {
+	imported := e.imported()
+	for _, arn := range slices.Sorted(maps.Keys(imported)) {
+		services, before := imported[arn], len(lines)
 		out, err := e.sns.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: &arn})
 		if notFound(err) || err != nil && strings.Contains(err.Error(), "NotFound") {
 			lines = append(lines, line{fix, "", "the topic " + arn + " does not exist", "create it, or name another one in -c defenderhub:alarm-topic (AlarmTopic)"})
@@ -55,7 +86,6 @@ func topics(ctx context.Context, e *exam) ([]line, error) {
 		if err != nil {
 			return lines, err
 		}
-		slices.Sort(services)
 		for _, service := range services {
 			if !allows(out.Attributes["Policy"], service, "sns:publish") {
 				lines = append(lines, line{fix, "", fmt.Sprintf("the policy of the topic %s does not let %s publish", arn, service),
@@ -70,7 +100,7 @@ func topics(ctx context.Context, e *exam) ([]line, error) {
 		default:
 			e.used(key, services)
 		}
-		if len(lines) == 0 {
+		if len(lines) == before {
 			lines = append(lines, line{Status: ok, Finding: "services may publish to the topic " + arn})
 		}
 	}
@@ -92,20 +122,48 @@ func (e *exam) used(key string, services []string) {
 	}
 }
 
-// keys reports imported keys that a service may not use.
+// What a service needs of a key, as AWS documents it, and the actions that a pattern must allow.
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
+var (
+	toDeliver = []string{"kms:Decrypt", "kms:GenerateDataKey*"}
+	toLog     = []string{"kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"}
+	patterns  = map[string][]string{
+		"kms:ReEncrypt*": {"kms:reencryptfrom", "kms:reencryptto"}, "kms:GenerateDataKey*": {"kms:generatedatakey"}, "kms:Describe*": {"kms:describekey"},
+	}
+)
+
+// logsService returns the service principal of CloudWatch Logs in a Region.
+func logsService(region string) string {
+	service := "logs." + region + ".amazonaws.com"
+	if cli.Partition(region) == "aws-cn" {
+		service += ".cn"
+	}
+	return service
+}
+
+// keys reports imported keys that a service may not use. Without the key of a queue or a topic, the
+// service drops what it sends.
 func keys(ctx context.Context, e *exam) ([]line, error) {
+	logs := logsService(e.region)
 	for _, r := range e.resources("AWS::Logs::LogGroup") {
 		if key := r.Text("KmsKeyId"); keyARN.MatchString(key) {
-			e.used(key, []string{"logs." + e.region + ".amazonaws.com"})
+			e.used(key, []string{logs})
 		}
 	}
-	for _, r := range e.resources("AWS::SNS::Topic") {
+	sending := e.sending()
+	for _, r := range slices.Concat(e.resources("AWS::SNS::Topic"), e.resources("AWS::SQS::Queue")) {
 		if key := r.Text("KmsMasterKeyId"); keyARN.MatchString(key) {
-			e.used(key, []string{"cloudwatch.amazonaws.com"})
+			e.used(key, sending[place{r.Stack, r.LogicalID}])
 		}
 	}
 	var lines []line
-	for key, services := range e.keyUsers {
+	for _, key := range slices.Sorted(maps.Keys(e.keyUsers)) {
+		services := slices.Sorted(slices.Values(e.keyUsers[key]))
+		if strings.Contains(key, "alias/") { // GetKeyPolicy rejects aliases
+			lines = append(lines, line{Status: note, Finding: fmt.Sprintf("the key policy behind %s was not checked; it must let %s use the key", key, strings.Join(services, " and "))})
+			continue
+		}
 		out, err := e.kms.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: &key})
 		if notFound(err) {
 			lines = append(lines, line{fix, "", "the key " + key + " does not exist", "create it, or pass another EncryptionKey"})
@@ -114,20 +172,37 @@ func keys(ctx context.Context, e *exam) ([]line, error) {
 		if err != nil {
 			return lines, err
 		}
-		slices.Sort(services)
 		for _, service := range services {
-			if allows(aws.ToString(out.Policy), service, "kms:generatedatakey") && allows(aws.ToString(out.Policy), service, "kms:decrypt") {
+			actions := toDeliver
+			if service == logs {
+				actions = toLog
+			}
+			if allowsAll(aws.ToString(out.Policy), service, actions) {
 				lines = append(lines, line{Status: ok, Finding: service + " may use the key " + key})
 				continue
 			}
 			lines = append(lines, line{fix, "", fmt.Sprintf("the policy of the key %s does not let %s use it", key, service),
-				fmt.Sprintf(`add {"Effect":"Allow","Principal":{"Service":"%s"},"Action":["kms:Decrypt","kms:GenerateDataKey*"],"Resource":"*"} to its policy`, service)})
+				fmt.Sprintf(`add {"Effect":"Allow","Principal":{"Service":"%s"},"Action":["%s"],"Resource":"*"} to its policy`, service, strings.Join(actions, `","`))})
 		}
 	}
 	if len(lines) == 0 {
 		lines = append(lines, line{Status: note, Finding: "the template uses no imported key"})
 	}
 	return lines, nil
+}
+
+// allowsAll reports whether a policy allows a service all actions, which may be patterns.
+func allowsAll(policy, service string, actions []string) bool {
+	for _, a := range actions {
+		of, pattern := patterns[a]
+		if !pattern {
+			of = []string{strings.ToLower(a)}
+		}
+		if slices.ContainsFunc(of, func(action string) bool { return !allows(policy, service, action) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // allows reports whether a policy has a statement that allows a service an action, which is in lower
