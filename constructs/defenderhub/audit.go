@@ -35,7 +35,8 @@ type AuditProps struct {
 	// Default: nil, that check runs only on demand.
 	Include []defender.Check
 	// Disabled are checks to disable in the whole account. The scheduled audit leaves them out.
-	// When you disable a check, AWS deletes the data that it collected for the check.
+	// The audit configuration does not name them, so name here a check that the Region does not
+	// support. When you disable a check, AWS deletes the data that it collected for the check.
 	//
 	// AWS does not disable a check that a scheduled audit still names, and CloudFormation updates
 	// the configuration before the schedule. In a deployed stack, name the check in Except, deploy,

@@ -39,17 +39,23 @@ func TestConfigurationEnablesEveryCheck(t *testing.T) {
 	}
 }
 
-func TestDisabledChecksAreDisabledAndNotScheduled(t *testing.T) {
-	tp := auditTemplate(t, &defenderhub.AuditProps{
-		Disabled: []defender.Check{defender.LoggingDisabled}, Except: []defender.Check{defender.CACertificateExpiring},
-	})
-	checks := path(tp.one(t, "AWS::IoT::AccountAuditConfiguration").Properties, "AuditCheckConfigurations")
-	if path(checks, "LoggingDisabledCheck", "Enabled") != false || path(checks, "CaCertificateExpiringCheck", "Enabled") != true {
-		t.Errorf("got %s, want only LoggingDisabledCheck disabled", text(checks))
-	}
+// CloudFormation disables checks that are not named, and a Region rejects names of checks that it
+// does not support.
+func TestDisabledChecksAreNamedNowhere(t *testing.T) {
+	disabled := []defender.Check{defender.LoggingDisabled, defender.DeviceCertificateAge, defender.DeviceCertificateExpiring}
+	tp := auditTemplate(t, &defenderhub.AuditProps{Disabled: disabled, Except: []defender.Check{defender.CACertificateExpiring}})
+	checks := path(tp.one(t, "AWS::IoT::AccountAuditConfiguration").Properties, "AuditCheckConfigurations").(map[string]any)
 	names := text(tp.one(t, "AWS::IoT::ScheduledAudit").Properties["TargetCheckNames"])
-	if strings.Contains(names, "LOGGING_DISABLED_CHECK") || strings.Contains(names, `"CA_CERTIFICATE_EXPIRING_CHECK"`) {
-		t.Errorf("scheduled %s, want neither the disabled nor the excepted check", names)
+	for _, c := range disabled {
+		if check, ok := checks[c.Info().Property]; ok || strings.Contains(names, c.String()) {
+			t.Errorf("%s: configured %v, scheduled %s, want neither", c, check, names)
+		}
+	}
+	if len(checks) != len(defender.Checks())-len(disabled) || path(checks, "CaCertificateExpiringCheck", "Enabled") != true {
+		t.Errorf("got %s, want all other checks enabled", text(checks))
+	}
+	if strings.Contains(names, `"CA_CERTIFICATE_EXPIRING_CHECK"`) {
+		t.Errorf("scheduled %s, want no excepted check", names)
 	}
 }
 
