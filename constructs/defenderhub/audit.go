@@ -73,6 +73,11 @@ type AuditProps struct {
 	// Default: nil, a new key with rotation, 1 USD a month (list price), because AWS services
 	// cannot publish with an AWS managed key.
 	EncryptionKey awskms.IKey
+	// IoTCoreKey is the customer-managed key with which AWS IoT Core encrypts the account's data.
+	// Audits fail unless their role may decrypt with it. Its policy must let IAM policies of this
+	// account use it, as the CDK's default does.
+	// Default: nil, AWS IoT Core uses a key that AWS owns, which needs no permission.
+	IoTCoreKey awskms.IKey
 	// RemovalPolicy applies to the audit configuration and to its roles, topic and key.
 	// Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, which keeps them when the stack is
 	// deleted: without a configuration, every check in the account is disabled. Only a failed first
@@ -130,6 +135,7 @@ func (p AuditProps) validate() error {
 	f.prebuilt("Prebuilt", p.Prebuilt)
 	f.topic("Topic", p.Topic)
 	f.key("EncryptionKey", p.EncryptionKey)
+	f.key("IoTCoreKey", p.IoTCoreKey)
 	if p.Configuration != Create && p.Configuration != Existing {
 		f.add("Configuration", p.Configuration.String(), "Create or Existing")
 	}
@@ -138,6 +144,7 @@ func (p AuditProps) validate() error {
 		f.connected("Disabled", p.Disabled, instead)
 		f.connected("CertificateAgeDays", p.CertificateAgeDays, instead)
 		f.connected("CertificateExpiringDays", p.CertificateExpiringDays, instead)
+		f.connected("IoTCoreKey", p.IoTCoreKey, instead)
 	}
 	return f.err()
 }
@@ -266,7 +273,12 @@ func NewAudit(scope constructs.Construct, id *string, props *AuditProps) Audit {
 // configure creates the account's audit configuration and its roles and topic.
 func (a *audit) configure(p AuditProps) {
 	policy := or(p.RemovalPolicy, awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE)
-	role := serviceRole(a, "Role", iotService, "*", "Lets Device Defender read what it audits")
+	var decrypt []awsiam.PolicyStatement
+	if p.IoTCoreKey != nil {
+		decrypt = []awsiam.PolicyStatement{withKey(p.IoTCoreKey, "kms:Decrypt")}
+	}
+	role := serviceRole(a, "Role", iotService, "*", "Lets Device Defender read what it audits", decrypt...)
+	suppressAliases(role, p.IoTCoreKey)
 	role.AddManagedPolicy(awsiam.ManagedPolicy_FromAwsManagedPolicyName(new("service-role/AWSIoTDeviceDefenderAudit")))
 	role.ApplyRemovalPolicy(policy)
 	suppressNag(role, "AWS::IAM::Role", nagSuppression{

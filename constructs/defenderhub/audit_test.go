@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/jsii-runtime-go"
@@ -176,6 +177,27 @@ func TestOnlyThisAccountCanUseTheRoles(t *testing.T) {
 	}
 }
 
+func TestAuditsDecryptWithTheKeyOfAWSIoTCore(t *testing.T) {
+	const arn = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+	for _, given := range []bool{false, true} {
+		stack, props := newStack(), &defenderhub.AuditProps{}
+		var want any
+		if given {
+			props.IoTCoreKey = awskms.Key_FromKeyArn(stack, jsii.String("Key"), jsii.String(arn))
+			want = []any{map[string]any{"Action": "kms:Decrypt", "Effect": "Allow", "Resource": arn}}
+		}
+		defenderhub.NewAudit(stack, jsii.String("Audit"), props)
+		tp := synth(t, stack)
+		var got any // inline, so that it outlives the stack with its role
+		if policies, ok := tp.named(t, "AWS::IAM::Role", "AuditRole").Properties["Policies"].([]any); ok && len(policies) == 1 {
+			got = path(policies[0], "PolicyDocument", "Statement")
+		}
+		if text(got) != text(want) || tp.ids("AWS::IAM::Policy") != nil {
+			t.Errorf("key given: %v: statements %s, want %s in the role itself", given, text(got), text(want))
+		}
+	}
+}
+
 func TestAuditRunsAfterDeployment(t *testing.T) {
 	start := func(props defenderhub.AuditProps) resource {
 		props.RunOnDeploy, props.Prebuilt = true, prebuilt
@@ -207,6 +229,8 @@ func TestAuditRunsAfterDeployment(t *testing.T) {
 
 func TestWrongAuditPropsAreErrors(t *testing.T) {
 	all := defender.Checks()
+	keys := newStack()
+	key, awsKey := awskms.NewKey(keys, jsii.String("Key"), nil), awskms.Alias_FromAliasName(keys, jsii.String("AWS"), jsii.String("alias/aws/iot"))
 	for name, c := range map[string]struct {
 		props defenderhub.AuditProps
 		want  []string
@@ -225,8 +249,9 @@ func TestWrongAuditPropsAreErrors(t *testing.T) {
 		"nothing to start":       {defenderhub.AuditProps{Except: all, NoSchedule: true, RunOnDeploy: true, Prebuilt: prebuilt}, []string{"Except"}},
 		"no network":             {defenderhub.AuditProps{Function: &defenderhub.FunctionProps{VPCSubnets: &awsec2.SubnetSelection{}, SecurityGroups: []awsec2.ISecurityGroup{nil}}}, []string{"Function.VPCSubnets", "Function.SecurityGroups"}},
 		"no configuration":       {defenderhub.AuditProps{Configuration: defenderhub.Off}, []string{"Configuration"}},
+		"key of AWS":             {defenderhub.AuditProps{IoTCoreKey: awsKey}, []string{"IoTCoreKey"}},
 		"policy, architecture":   {defenderhub.AuditProps{RemovalPolicy: "KEEP", Function: &defenderhub.FunctionProps{Architecture: 5}}, []string{"RemovalPolicy", "Function.Architecture"}},
-		"existing configuration": {defenderhub.AuditProps{Configuration: defenderhub.Existing, Disabled: all[:1], CertificateAgeDays: 40, CertificateExpiringDays: 40}, []string{"Disabled", "CertificateAgeDays", "CertificateExpiringDays"}},
+		"existing configuration": {defenderhub.AuditProps{Configuration: defenderhub.Existing, Disabled: all[:1], CertificateAgeDays: 40, CertificateExpiringDays: 40, IoTCoreKey: key}, []string{"Disabled", "CertificateAgeDays", "CertificateExpiringDays", "IoTCoreKey"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _ := faults(t, func() { defenderhub.NewAudit(newStack(), jsii.String("Audit"), &c.props) })
