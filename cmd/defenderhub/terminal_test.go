@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,11 +25,18 @@ type terminal struct {
 	command *exec.Cmd
 	stdin   io.WriteCloser
 	screen  *os.File
-	shown   chan []byte
+	chunks  chan []byte
+	shown   []byte
 }
 
 // onTerminal starts the program. It writes to a terminal of that width, and reads from a pipe.
 func onTerminal(t *testing.T, columns uint16, env []string, args ...string) *terminal {
+	t.Helper()
+	return begin(t, columns, false, env, args...)
+}
+
+// begin is onTerminal. With keyboard, the program also reads from the terminal.
+func begin(t *testing.T, columns uint16, keyboard bool, env []string, args ...string) *terminal {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -43,21 +52,29 @@ func onTerminal(t *testing.T, columns uint16, env []string, args ...string) *ter
 	}
 	t.Cleanup(func() { screen.Close() })
 	defer tty.Close()
-	w := &terminal{T: t, command: exec.CommandContext(t.Context(), program, args...), screen: screen, shown: make(chan []byte, 1)}
+	w := &terminal{T: t, command: exec.CommandContext(t.Context(), program, args...), screen: screen, chunks: make(chan []byte, 1)}
 	w.resize(columns)
 	w.command.Env = append(append(os.Environ(), "TERM=xterm", "NO_COLOR="), env...)
 	w.command.Stdout, w.command.Stderr = tty, tty
 	w.command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1} // so that Ctrl-C sends a signal
-	if w.stdin, err = w.command.StdinPipe(); err != nil {
+	if keyboard {
+		w.command.Stdin = tty
+	} else if w.stdin, err = w.command.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		var all bytes.Buffer
-		io.Copy(&all, screen) // ends with an error when the program ends
-		w.shown <- all.Bytes()
+		defer close(w.chunks)
+		for {
+			chunk := make([]byte, 4096)
+			n, err := screen.Read(chunk)
+			w.chunks <- chunk[:n]
+			if err != nil { // the program has ended
+				return
+			}
+		}
 	}()
 	return w
 }
@@ -71,8 +88,30 @@ func (w *terminal) resize(columns uint16) {
 
 // end returns the exit status and the output.
 func (w *terminal) end() (status int, shown string) {
+	for chunk := range w.chunks {
+		w.shown = append(w.shown, chunk...)
+	}
 	w.command.Wait()
-	return w.command.ProcessState.ExitCode(), strings.ReplaceAll(string(<-w.shown), "\r\n", "\n")
+	return w.command.ProcessState.ExitCode(), strings.ReplaceAll(string(w.shown), "\r\n", "\n")
+}
+
+// await waits until the program has written a text.
+func (w *terminal) await(text string) {
+	w.Helper()
+	for chunk := range w.chunks {
+		if w.shown = append(w.shown, chunk...); bytes.Contains(w.shown, []byte(text)) {
+			return
+		}
+	}
+	w.Fatalf("the program has ended without %q:\n%s", text, w.shown)
+}
+
+// interrupt types Ctrl-C.
+func (w *terminal) interrupt() {
+	w.Helper()
+	if _, err := w.screen.Write([]byte("\x03")); err != nil {
+		w.Fatal(err)
+	}
 }
 
 var ansi = regexp.MustCompile("\x1b\\[[0-9;]*m")
@@ -153,10 +192,41 @@ func TestInterruptionEndsAWaitingCommand(t *testing.T) {
 	case <-time.After(5 * time.Minute):
 		t.Fatal("the command calls no service")
 	}
-	if _, err := w.screen.Write([]byte("\x03")); err != nil { // Ctrl-C
-		t.Fatal(err)
-	}
+	w.interrupt()
 	if status, shown := w.end(); status != 130 || !strings.Contains(shown, "interrupted") {
 		t.Errorf("status %d, want 130, and interrupted in: %s", status, shown)
+	}
+}
+
+// The user can interrupt a command that waits for the next record of a pipe.
+func TestInterruptionEndsAReplayOfStandardInput(t *testing.T) {
+	w := onTerminal(t, 80, nil, "replay", "--behaviors", behaviorFile(t), "-")
+	// A pipe holds 64 KiB, so the program reads when it has taken all of this.
+	if _, err := io.WriteString(w.stdin, strings.Repeat(" ", 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	w.interrupt()
+	if status, shown := w.end(); status != 130 || !strings.Contains(shown, "interrupted") {
+		t.Errorf("status %d, want 130, and interrupted in: %s", status, shown)
+	}
+}
+
+// The user can interrupt a question. An answer without Enter counts as no.
+func TestInterruptionEndsAQuestion(t *testing.T) {
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `<GetCallerIdentityResponse><GetCallerIdentityResult><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`)
+	}))
+	defer sts.Close()
+	for _, typed := range []string{"", "123456789012\x04"} { // Ctrl-D sends the line without its end
+		w := begin(t, 80, true, []string{"AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true"},
+			"provoke", "policy", "--endpoint-url", sts.URL)
+		w.await("to continue: ")
+		if _, err := io.WriteString(w.screen, typed); err != nil {
+			t.Fatal(err)
+		}
+		w.interrupt()
+		if status, shown := w.end(); status != 130 || !strings.Contains(shown, "nothing was changed") {
+			t.Errorf("status %d, want 130, and that nothing was changed in: %s", status, shown)
+		}
 	}
 }

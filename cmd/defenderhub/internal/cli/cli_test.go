@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -185,6 +187,10 @@ func TestChangesAreConfirmedAndUndone(t *testing.T) {
 			cancel(errInterrupted)
 			return context.Canceled
 		}},
+		{name: "interrupted with more to say", args: "make --yes", status: 130, says: "removed b\nremoved a\nthe audit continues\nx: messages stay invisible\ninterrupted\n", then: func(cancel context.CancelCauseFunc) error {
+			cancel(errInterrupted)
+			return errors.Join(fmt.Errorf("DescribeAuditTask: %w", context.Canceled), errors.New("the audit continues"), errors.Join(errInterrupted, fmt.Errorf("x: %w", errors.New("messages stay invisible"))))
+		}},
 		{name: "failed", args: "make --yes", status: 2, says: "removed b\nremoved a\nbroken\n", then: func(context.CancelCauseFunc) error { return errors.New("broken") }},
 		{name: "unknown flag", args: "make --no", status: 2, says: "unknown flag: --no\nSee: defenderhub make --help\n"},
 		{name: "argument", args: "make x", status: 2, says: "See: defenderhub make --help\n"},
@@ -208,6 +214,23 @@ func TestChangesAreConfirmedAndUndone(t *testing.T) {
 				t.Errorf("%v still exist", created)
 			}
 		})
+	}
+}
+
+func TestSecondSignalEndsACommandThatIgnoresTheFirst(t *testing.T) {
+	interrupt := func() {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+	}
+	status := Main("", []string{"stuck"}, &Command{Use: "stuck", Changes: true, Run: func(ctx context.Context, _ *Session, _ []string) error {
+		interrupt()
+		<-ctx.Done()
+		interrupt()
+		select {}
+	}})
+	if status != ExitInterrupted {
+		t.Errorf("status %d, want %d", status, ExitInterrupted)
 	}
 }
 

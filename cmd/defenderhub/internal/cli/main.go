@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -33,6 +34,7 @@ func Main(version string, args []string, commands ...*Command) int {
 	defer stopUndo()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
 	go func() {
 		<-signals
 		cancel(errInterrupted)
@@ -44,12 +46,26 @@ func Main(version string, args []string, commands ...*Command) int {
 	s.Color = s.Terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	s.errColor = term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	s.asks = term.IsTerminal(int(os.Stdin.Fd()))
-	return run(ctx, s, version, args, commands)
+	ended := make(chan int, 1)
+	go func() { ended <- run(ctx, s, version, args, commands) }()
+	select {
+	case status := <-ended:
+		return status
+	case <-undo.Done():
+	}
+	// The second signal. The command may still say what it did not remove.
+	select {
+	case status := <-ended:
+		return status
+	case <-time.After(time.Second):
+		return ExitInterrupted
+	}
 }
 
 var errInterrupted = errors.New("interrupted")
 
 func run(ctx context.Context, s *Session, version string, args []string, commands []*Command) int {
+	s.In = &interruptible{ctx, s.In}
 	root := Root(s, version, commands)
 	root.SetArgs(args)
 	root.SetOut(s.Out)
@@ -62,8 +78,14 @@ func run(ctx context.Context, s *Session, version string, args []string, command
 func (s *Session) end(ctx context.Context, err error) int {
 	left := s.Close()
 	status := exitStatus(err)
-	if context.Cause(ctx) != nil {
-		err, status = context.Cause(ctx), ExitInterrupted
+	if cause := context.Cause(ctx); cause != nil {
+		var rest []error
+		for _, e := range leaves(err) {
+			if !errors.Is(e, cause) && !errors.Is(e, context.Canceled) {
+				rest = append(rest, e)
+			}
+		}
+		err, status = errors.Join(append(rest, cause)...), ExitInterrupted
 	}
 	s.printError(err)
 	if left != nil {
@@ -73,6 +95,32 @@ func (s *Session) end(ctx context.Context, err error) int {
 		}
 	}
 	return status
+}
+
+// interruptible is a reader whose Read ends with the context. A read of a terminal or a pipe cannot
+// be canceled, so it continues until the program ends.
+type interruptible struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+func (r *interruptible) Read(p []byte) (int, error) {
+	type result struct {
+		text []byte
+		err  error
+	}
+	ended := make(chan result, 1)
+	go func() {
+		text := make([]byte, len(p)) // p is the caller's again if the context ends first
+		n, err := r.from.Read(text)
+		ended <- result{text[:n], err}
+	}()
+	select {
+	case got := <-ended:
+		return copy(p, got.text), got.err
+	case <-r.ctx.Done():
+		return 0, context.Cause(r.ctx)
+	}
 }
 
 // exitStatus returns the exit status of an error. In joined errors, one that is not a [Todo]
@@ -173,7 +221,18 @@ func (c *Command) cobra(s *Session) *cobra.Command {
 	if c.Run != nil {
 		out.RunE = func(command *cobra.Command, args []string) error {
 			s.command = strings.TrimPrefix(command.CommandPath(), "defenderhub ")
-			return c.Run(command.Context(), s, args)
+			if c.Policy != nil || c.Changes {
+				return c.Run(command.Context(), s, args)
+			}
+			// A command that calls no AWS service may not look at the context. It has nothing to remove.
+			ctx, ended := command.Context(), make(chan error, 1)
+			go func() { ended <- c.Run(ctx, s, args) }()
+			select {
+			case err := <-ended:
+				return err
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		}
 	}
 	for _, sub := range c.Commands {

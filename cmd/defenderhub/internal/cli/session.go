@@ -100,7 +100,7 @@ func (s *Session) confirm(question string, agrees func(string) bool, changes []s
 	}
 	fmt.Fprint(s.Err, question)
 	answer, err := bufio.NewReader(s.In).ReadString('\n')
-	if err != nil && answer == "" {
+	if err != nil && (answer == "" || !errors.Is(err, io.EOF)) {
 		return errRefused
 	}
 	if !agrees(strings.TrimSpace(answer)) {
