@@ -81,11 +81,16 @@ func noteImported(destination constructs.IConstruct, key awskms.IKey, arn, actio
 // alarmTopic reports a topic in another Region. Users report that CloudWatch rejects such a topic
 // with "Invalid region X specified. Only Y is supported."
 func (f *faults) alarmTopic(scope constructs.Construct, field string, topic awssns.ITopic) {
+	f.topicHere(scope, field, topic, "an alarm can notify only topics of its own Region")
+}
+
+// topicHere reports a topic in another Region, and why it must be in scope's.
+func (f *faults) topicHere(scope constructs.Construct, field string, topic awssns.ITopic, why string) {
 	if topic == nil {
 		return
 	}
 	if here, there := *awscdk.Stack_Of(scope).Region(), *topic.Env().Region; here != there && !unresolved(here) && !unresolved(there) {
-		f.add(field, "a topic in "+there, "a topic in %s: an alarm can notify only topics of its own Region", here)
+		f.add(field, "a topic in "+there, "a topic in %s: %s", here, why)
 	}
 }
 

@@ -167,7 +167,7 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	f.under("Detect", value(own.Detect).taken(h))
 	f.under("Forwarder", alarmTopicFault(h, value(own.Forwarder).AlarmTopic))
 	f.under("Correlate", value(own.Correlate).taken(h))
-	f.under("Notify", alarmTopicFault(h, value(own.Notify).AlarmTopic))
+	f.under("Notify", value(own.Notify).topicsElsewhere(h))
 	f.under("Dashboard", value(own.Dashboard).taken(h))
 	f.alarmTopic(h, "AlarmTopic", own.AlarmTopic)
 	must(h, f.err())

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // so that a zone is valid on every machine
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
@@ -64,7 +65,7 @@ type NotifyProps struct {
 	// Default: "", 08:00.
 	RemindAt string
 	// TimeZone is the time zone of RemindAt and Digest.DailyAt, a name of the IANA database such as
-	// "Europe/Berlin". All times in messages are UTC.
+	// "Europe/Berlin", or a deploy-time reference to one. All times in messages are UTC.
 	// Default: "", UTC.
 	TimeZone string
 	// MembershipAge is how long a thing's groups from the registry are cached, in whole minutes
@@ -72,7 +73,7 @@ type NotifyProps struct {
 	// Default: 0, which means 15 minutes.
 	MembershipAge time.Duration
 
-	// Topic receives the messages as text. It must be a standard topic. The policy of a
+	// Topic receives the messages as text. It must be a standard topic of the stack's Region. The policy of a
 	// customer-managed key must let IAM policies of this account use it.
 	// Default: nil, a new topic, encrypted, TLS only.
 	Topic awssns.ITopic
@@ -205,7 +206,6 @@ const (
 
 var (
 	timeOfDay   = regexp.MustCompile(`^([01][0-9]|2[0-3]):([0-5][0-9])$`)
-	timeZone    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_+/-]{0,49}$`)
 	productName = regexp.MustCompile(`^(default|[a-zA-Z0-9-]{1,100}/[a-zA-Z0-9-]{1,100})$`)
 	// The patterns of the CloudFormation type.
 	// https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-chatbot-slackchannelconfiguration.html
@@ -239,9 +239,7 @@ func (p NotifyProps) validate() error {
 		f.connected("Remind", p.Remind, instead)
 		f.connected("RemindAt", p.RemindAt, instead)
 	}
-	if p.TimeZone != "" && !timeZone.MatchString(p.TimeZone) {
-		f.add("TimeZone", p.TimeZone, "a name of the IANA database, such as Europe/Berlin")
-	}
+	f.timeZone("TimeZone", p.TimeZone)
 	f.minutes("MembershipAge", p.MembershipAge, time.Minute, 24*time.Hour)
 	f.messageTopic("Topic", p.Topic)
 	f.messageTopic("ChatTopic", p.ChatTopic)
@@ -257,6 +255,16 @@ func (p NotifyProps) validate() error {
 	f.removalPolicy("RecordRemovalPolicy", p.RecordRemovalPolicy)
 	f.topic("AlarmTopic", p.AlarmTopic)
 	f.under("Alarms", value(p.Alarms).validate())
+	return f.err()
+}
+
+// topicsElsewhere returns the faults of topics in another Region than scope's.
+func (p NotifyProps) topicsElsewhere(scope constructs.Construct) error {
+	var f faults
+	f.alarmTopic(scope, "AlarmTopic", p.AlarmTopic)
+	const why = "Amazon SNS accepts a message only in the topic's Region"
+	f.topicHere(scope, "Topic", p.Topic, why)
+	f.topicHere(scope, "ChatTopic", p.ChatTopic, why)
 	return f.err()
 }
 
@@ -305,7 +313,18 @@ func (f *faults) texts(field string, list []string, most int, valid func(string)
 
 func (f *faults) timeOfDay(field, at string) {
 	if at != "" && !timeOfDay.MatchString(at) {
-		f.add(field, at, `a time from "00:00" to "23:59", or empty for the default`)
+		f.add(field, at, `a time from "00:00" to "23:59" that is known at synthesis, or empty for the default`)
+	}
+}
+
+// timeZone reports a name that the IANA database does not have. The template can hold a reference.
+func (f *faults) timeZone(field, name string) {
+	if unresolved(name) && !broken(name) {
+		return
+	}
+	// LoadLocation returns UTC for "", and the machine's zone for "Local".
+	if _, err := time.LoadLocation(name); err != nil || name == "Local" {
+		f.add(field, name, "a name of the IANA database, such as Europe/Berlin, or empty for UTC")
 	}
 }
 
@@ -431,7 +450,7 @@ func NewNotify(scope constructs.Construct, id *string, props *NotifyProps) Notif
 	n := &notify{}
 	constructs.NewConstruct_Override(n, scope, id)
 	p := value(props)
-	must(n, errors.Join(p.validate(), alarmTopicFault(n, p.AlarmTopic)))
+	must(n, errors.Join(p.validate(), p.topicsElsewhere(n)))
 	must(n, p.compile())
 	n.deploy(p)
 	return n

@@ -151,6 +151,57 @@ func TestNotifySubscribers(t *testing.T) {
 	}
 }
 
+// CloudFormation replaces the configuration of another workspace, and creates the new one first: both
+// need a name. Another channel is an update, which needs none.
+func TestNotifyNamesAConfigurationPerWorkspace(t *testing.T) {
+	name := func(workspace, channel string) string {
+		tp := notifyTemplate(t, defenderhub.NotifyProps{Slack: &defenderhub.SlackProps{WorkspaceID: workspace, ChannelID: channel}})
+		return text(tp.one(t, "AWS::Chatbot::SlackChannelConfiguration").Properties["ConfigurationName"])
+	}
+	one := name("T0123ABCD", "C1")
+	if other := name("T0123ABCD", "C2"); other != one {
+		t.Errorf("another channel has the name %s, want %s", other, one)
+	}
+	if other := name("T4567EFGH", "C1"); other == one {
+		t.Errorf("another workspace has the same name, %s", other)
+	}
+	stack := newStack()
+	workspace := awscdk.NewCfnParameter(stack, jsii.String("Workspace"), nil).ValueAsString()
+	newNotify(stack, defenderhub.NotifyProps{Slack: &defenderhub.SlackProps{WorkspaceID: *workspace, ChannelID: "C1"}})
+	if got := text(synth(t, stack).one(t, "AWS::Chatbot::SlackChannelConfiguration").Properties["ConfigurationName"]); !strings.Contains(got, `{"Ref":"Workspace"}`) {
+		t.Errorf("the name is %s, want the workspace's parameter in it", got)
+	}
+}
+
+func TestNotifyTimeZones(t *testing.T) {
+	stack := newStack()
+	zone := awscdk.NewCfnParameter(stack, jsii.String("Zone"), nil).ValueAsString()
+	newNotify(stack, defenderhub.NotifyProps{TimeZone: *zone})
+	if got := synth(t, stack).one(t, "AWS::Scheduler::Schedule").Properties["ScheduleExpressionTimezone"]; path(got, "Ref") != "Zone" {
+		t.Errorf("the time zone is %s, want the parameter", text(got))
+	}
+	for zone, valid := range map[string]bool{
+		"Europe/Berlin": true, "America/Argentina/Buenos_Aires": true, "Etc/GMT+5": true, "UTC": true,
+		"Europe/Berln": false, "Europe": false, "Local": false, "CEST": false, "../UTC": false, strings.ToLower(*zone): false,
+	} {
+		fields, message := faults(t, func() { newNotify(newStack(), defenderhub.NotifyProps{TimeZone: zone}) })
+		if valid != (fields == nil) || !valid && !slices.Equal(fields, []string{"TimeZone"}) || strings.Contains(strings.ToLower(message), "token") {
+			t.Errorf("%s: faults of %v, want one: %v\n%s", zone, fields, !valid, message)
+		}
+	}
+}
+
+// The schedule's expression is made from a time of day, so that a reference cannot be one.
+func TestNotifyTimesAreKnownAtSynthesis(t *testing.T) {
+	at := *awscdk.NewCfnParameter(newStack(), jsii.String("At"), nil).ValueAsString()
+	fields, message := faults(t, func() {
+		newNotify(newStack(), defenderhub.NotifyProps{RemindAt: at, Digest: &defenderhub.DigestProps{DailyAt: at}})
+	})
+	if !slices.Equal(fields, []string{"Digest.DailyAt", "RemindAt"}) || strings.Contains(message, "Token") || strings.Count(message, "known at synthesis") != 2 {
+		t.Errorf("faults of %v, want those of both times, without the text of tokens\n%s", fields, message)
+	}
+}
+
 func TestNotifyUsesGivenTopicsAndKeys(t *testing.T) {
 	stack := newStack()
 	key := awskms.NewKey(stack, jsii.String("Mine"), nil)
@@ -214,7 +265,7 @@ func TestNotifyReportsAllFaultsAtOnce(t *testing.T) {
 				ThingGroups: []string{*awscdk.Aws_REGION()},
 			}},
 			Correlate: &defenderhub.CorrelateProps{Rules: []correlation.Rule{{}}}, Hold: time.Hour, PerMinute: -1, Digest: &defenderhub.DigestProps{Below: 7, DailyAt: "8:00"}, Remind: 8, NoReminder: true, RemindAt: "24:00",
-			TimeZone: "my zone", MembershipAge: time.Second, Topic: fifo, ChatTopic: fifo, Emails: []string{"a@example.com", "Bob <b@example.com>", "a@example.com", "x"},
+			TimeZone: "Europe/Berln", MembershipAge: time.Second, Topic: fifo, ChatTopic: fifo, Emails: []string{"a@example.com", "Bob <b@example.com>", "a@example.com", "x"},
 			Slack: &defenderhub.SlackProps{WorkspaceID: "#security"}, BatchSize: -1, BatchWindow: time.Hour, MaxConcurrency: 1, MemoryMiB: 1, Timeout: time.Hour,
 			RecordRemovalPolicy: "x", Alarms: &defenderhub.NotifyAlarmsProps{Unsent: defenderhub.Alarm{Periods: -1}},
 		})

@@ -178,8 +178,9 @@ func (n *notify) subscribe(p NotifyProps) {
 	if p.Slack == nil {
 		return
 	}
-	// The names of configurations are unique per account, not per Region.
-	name := *awscdk.Names_UniqueResourceName(n, &awscdk.UniqueResourceNameOptions{MaxLength: new(100.0), Separator: new("-")})
+	// The names of configurations are unique per account, not per Region. CloudFormation replaces the
+	// configuration of another workspace, and creates the new one first, which needs another name.
+	name := *awscdk.Names_UniqueResourceName(n, &awscdk.UniqueResourceNameOptions{MaxLength: new(80.0), Separator: new("-")}) + "-" + p.Slack.WorkspaceID
 	// The service assumes this role to run commands that people type in the channel. The guardrail
 	// denies all of them; without a guardrail, AdministratorAccess would be the limit. No AWS page
 	// says that the service sends its account and configuration when it assumes the role

@@ -68,8 +68,8 @@ func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
 	}
 }
 
-// CloudWatch rejects an alarm action in another Region.
-func TestAlarmTopicMustBeInTheStacksRegion(t *testing.T) {
+// CloudWatch rejects an alarm action in another Region, and Amazon SNS a message to a topic there.
+func TestTopicsMustBeInTheStacksRegion(t *testing.T) {
 	for region, wrong := range map[string]bool{"us-east-1": false, "eu-central-1": true, "": false} {
 		for field, construct := range map[string]func(stack awscdk.Stack, topic awssns.ITopic){
 			"AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
@@ -77,6 +77,12 @@ func TestAlarmTopicMustBeInTheStacksRegion(t *testing.T) {
 			},
 			"Forwarder.AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
 				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Forwarder: &defenderhub.ForwarderProps{AlarmTopic: topic}}))
+			},
+			"Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
+				newNotify(stack, defenderhub.NotifyProps{Topic: topic})
+			},
+			"Notify.ChatTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
+				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Notify: &defenderhub.NotifyProps{ChatTopic: topic}}))
 			},
 			"Detect.SelfManaged.AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
 				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{

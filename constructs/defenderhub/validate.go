@@ -32,7 +32,8 @@ func (f *faults) add(field string, value any, want string, args ...any) {
 	if len(args) > 0 {
 		want = fmt.Sprintf(want, args...)
 	}
-	if n := reflect.ValueOf(value); n.CanInt() && n.Int() == tokenInteger {
+	switch v := reflect.ValueOf(value); {
+	case v.CanInt() && v.Int() == tokenInteger, v.Kind() == reflect.String && tokenText.MatchString(v.String()):
 		value = deployTime
 	}
 	*f = append(*f, &defender.FieldError{Field: field, Value: value, Want: want})
