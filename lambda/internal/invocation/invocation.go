@@ -4,6 +4,8 @@ package invocation
 import (
 	"context"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // WithMargin returns a context that ends a margin before the invocation does. With less than four
@@ -25,4 +27,27 @@ func Half(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, time.Until(deadline)/2)
+}
+
+const (
+	// parallel is the number of elements that Settle handles at once.
+	parallel = 16
+	// answerTime is reserved for the invocation's answer: a batch may have thousands of messages.
+	answerTime = time.Second
+)
+
+// Settle calls settle for each element, several at once. The context ends before the invocation does:
+// if the queue is slow, only the elements that are left fail, not the whole batch.
+func Settle[E any](ctx context.Context, all []E, settle func(context.Context, E)) {
+	ctx, cancel := WithMargin(ctx, answerTime)
+	defer cancel()
+	var some errgroup.Group
+	some.SetLimit(parallel)
+	for _, e := range all {
+		some.Go(func() error {
+			settle(ctx, e)
+			return nil
+		})
+	}
+	_ = some.Wait() // none fails
 }

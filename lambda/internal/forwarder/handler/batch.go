@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/backlog"
@@ -69,7 +68,7 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 			m.outcome = h.Audit.Process(work, now, m.mapper, *m.task)
 		}
 	}
-	h.settleAll(ctx, messages)
+	invocation.Settle(ctx, messages, func(ctx context.Context, m *message) { m.done = h.settle(ctx, m) })
 	h.keep(ctx, work, turn, messages)
 	response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
 	hubOff := false
@@ -155,31 +154,6 @@ func (h *Handler) announce(ctx context.Context, now time.Time, messages []*messa
 			m.signals, m.outcome = nil, outcome.Of(err)
 		}
 	}
-}
-
-// parallel is the number of concurrent calls to Amazon SQS. answerTime is reserved for the
-// invocation's answer: a batch may have thousands of messages.
-const (
-	parallel   = 16
-	answerTime = time.Second
-)
-
-// settleAll settles messages while there is time: the others are retried.
-func (h *Handler) settleAll(ctx context.Context, messages []*message) {
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-answerTime))
-		defer cancel()
-	}
-	var some errgroup.Group
-	some.SetLimit(parallel)
-	for _, m := range messages {
-		some.Go(func() error {
-			m.done = h.settle(ctx, m)
-			return nil
-		})
-	}
-	_ = some.Wait() // none fails
 }
 
 // settle handles a message's outcome. It reports whether the message is finished.

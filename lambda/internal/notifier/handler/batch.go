@@ -31,6 +31,9 @@ type received struct {
 	// receives is how often the message was received, sent when it was sent.
 	receives int
 	sent     time.Time
+	// request is a request of the notifier to itself, refused why the message can never be read.
+	request *request
+	refused string
 	// again is the delay after which the message must be received again; 0 if it is done.
 	again time.Duration
 }
@@ -68,7 +71,7 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 		messages[i] = m
 	}
 	for _, m := range messages {
-		if b.read(work, m) {
+		if b.read(m) {
 			findings[m.event.Key()] = append(findings[m.event.Key()], m)
 		}
 	}
@@ -92,7 +95,21 @@ func (h *Handler) batch(ctx, work context.Context, records []events.SQSMessage) 
 		}
 		_ = group.Wait() // each message has its own result
 	}
-	return b.respond(messages)
+	for _, m := range messages { // last, because another invocation may send the list
+		if m.request != nil {
+			if err := b.more(work, m.request.At); err != nil {
+				b.retry(m, err)
+			}
+		}
+	}
+	invocation.Settle(ctx, messages, b.settleMessage)
+	var response events.SQSEventResponse
+	for _, m := range messages {
+		if m.again > 0 {
+			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
+		}
+	}
+	return response
 }
 
 func (h *Handler) invocation(ctx context.Context) *batch {
@@ -112,35 +129,19 @@ func attribute(m events.SQSMessage, name string, missing int) int {
 	return missing
 }
 
-// read parses a message, and reports whether it is an event of a finding. Requests are handled at
-// once, and an unreadable message goes to the dead-letter queue.
-func (b *batch) read(ctx context.Context, m *received) bool {
+// read parses a message, and reports whether it is an event of a finding.
+func (b *batch) read(m *received) bool {
 	var r request
 	if json.Unmarshal([]byte(m.Body), &r) == nil && r.Kind == contract.NotifyMore {
-		if err := b.more(ctx, r.At); err != nil {
-			b.retry(m, err)
-		}
+		m.request = &r
 		return false
 	}
 	b.Metrics.Count(source, contract.MetricReceived, 1)
 	var err error
-	if m.event, err = findingevent.Parse([]byte(m.Body)); err == nil {
-		return true
+	if m.event, err = findingevent.Parse([]byte(m.Body)); err != nil {
+		m.refused = err.Error()
 	}
-	reason := err.Error()
-	b.Metrics.Count(source, contract.MetricRefused, 1)
-	b.Log.Error("event cannot be read and was sent to the dead-letter queue", "message", m.MessageId, "reason", reason)
-	text := func(s string) types.MessageAttributeValue {
-		return types.MessageAttributeValue{DataType: aws.String("String"), StringValue: aws.String(cmp.Or(s, "unknown"))}
-	}
-	_, err = b.SQS.SendMessage(ctx, &sqs.SendMessageInput{
-		QueueUrl: &b.DeadLetterQueueURL, MessageBody: &m.Body,
-		MessageAttributes: map[string]types.MessageAttributeValue{"Reason": text(reason), "MessageId": text(m.MessageId), "Queue": text(m.EventSourceARN)},
-	})
-	if err != nil {
-		b.retry(m, err)
-	}
-	return false
+	return err == nil
 }
 
 // source is the metrics' dimension: the notifier has one source.
@@ -153,22 +154,37 @@ func (b *batch) retry(m *received, reason error) {
 	b.Log.Warn("event is retried", "message", m.MessageId, "finding", m.event.Key(), "reason", reason.Error())
 }
 
-// respond returns the messages that must be received again, and sets when.
-func (b *batch) respond(messages []*received) events.SQSEventResponse {
-	var r events.SQSEventResponse
-	for _, m := range messages {
-		if m.again == 0 {
-			continue
-		}
-		r.BatchItemFailures = append(r.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
-		_, err := b.SQS.ChangeMessageVisibility(b.ctx, &sqs.ChangeMessageVisibilityInput{
-			QueueUrl: &b.QueueURL, ReceiptHandle: &m.ReceiptHandle, VisibilityTimeout: int32(max(1, (m.again+time.Second-1)/time.Second)),
-		})
-		if err != nil {
-			b.Log.Info("visibility timeout of a message was not changed: it is received again after the queue's own", "message", m.MessageId, "reason", err.Error())
+// settleMessage sends an unreadable message to the dead-letter queue, and sets when a message that
+// must be received again will be.
+func (b *batch) settleMessage(ctx context.Context, m *received) {
+	if m.refused != "" {
+		if err := b.deadLetter(ctx, m); err != nil {
+			b.retry(m, err)
+		} else {
+			b.Metrics.Count(source, contract.MetricRefused, 1)
+			b.Log.Error("event cannot be read and was sent to the dead-letter queue", "message", m.MessageId, "reason", m.refused)
 		}
 	}
-	return r
+	if m.again == 0 {
+		return
+	}
+	_, err := b.SQS.ChangeMessageVisibility(ctx, &sqs.ChangeMessageVisibilityInput{
+		QueueUrl: &b.QueueURL, ReceiptHandle: &m.ReceiptHandle, VisibilityTimeout: int32(max(1, (m.again+time.Second-1)/time.Second)),
+	})
+	if err != nil {
+		b.Log.Info("visibility timeout of a message was not changed: it is received again after the queue's own", "message", m.MessageId, "reason", err.Error())
+	}
+}
+
+func (b *batch) deadLetter(ctx context.Context, m *received) error {
+	text := func(s string) types.MessageAttributeValue {
+		return types.MessageAttributeValue{DataType: aws.String("String"), StringValue: aws.String(cmp.Or(s, "unknown"))}
+	}
+	_, err := b.SQS.SendMessage(ctx, &sqs.SendMessageInput{
+		QueueUrl: &b.DeadLetterQueueURL, MessageBody: &m.Body,
+		MessageAttributes: map[string]types.MessageAttributeValue{"Reason": text(m.refused), "MessageId": text(m.MessageId), "Queue": text(m.EventSourceARN)},
+	})
+	return err
 }
 
 // run has consecutive events of one finding with the same state and severity. The newest one is

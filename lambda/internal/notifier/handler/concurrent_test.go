@@ -233,24 +233,84 @@ func TestRegistryThatHangsStopsNoMessage(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, notification.Config{PerMinute: 100, Filters: filters})
 				r.h.Groups = hanging{}
-				var batch events.SQSEvent
+				var bodies []string
 				for i := range 50 {
-					batch.Records = append(batch.Records, events.SQSMessage{MessageId: fmt.Sprint(i), Body: finding{name: fmt.Sprintf("pump-%d", i), severity: "HIGH", at: noon}.event()})
-				}
-				event, err := json.Marshal(batch)
-				if err != nil {
-					t.Fatal(err)
+					bodies = append(bodies, finding{name: fmt.Sprintf("pump-%d", i), severity: "HIGH", at: noon}.event())
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				out, err := r.h.Handle(ctx, event)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if failed := out.(events.SQSEventResponse).BatchItemFailures; len(failed) > 0 || len(r.messages()) != 50 || len(r.on(chat)) != 50 || ctx.Err() != nil {
+				failed := r.handle(ctx, bodies...)
+				if len(failed) > 0 || len(r.messages()) != 50 || len(r.on(chat)) != 50 || ctx.Err() != nil {
 					t.Errorf("%d events are retried, %d messages to people and %d to chat; want none, 50 and 50, within the timeout", len(failed), len(r.messages()), len(r.on(chat)))
 				}
 			})
 		})
 	}
+}
+
+// handle handles messages in one invocation, and returns how many are retried.
+func (r *rig) handle(ctx context.Context, bodies ...string) []events.SQSBatchItemFailure {
+	r.t.Helper()
+	var batch events.SQSEvent
+	for i, body := range bodies {
+		id := fmt.Sprint(i)
+		batch.Records = append(batch.Records, events.SQSMessage{MessageId: id, ReceiptHandle: id, Body: body})
+	}
+	event, err := json.Marshal(batch)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	out, err := r.h.Handle(ctx, event)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out.(events.SQSEventResponse).BatchItemFailures
+}
+
+// A slow queue delays neither the events of a batch nor its answer.
+func TestSlowQueueDoesNotCostTheWholeBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, notification.Config{Rules: rules, HoldSeconds: 60})
+		r.fault = func(call string, done bool) error {
+			if !done && (call == "SendMessage" || call == "ChangeMessageVisibility") {
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		var bodies []string
+		for i := range 500 {
+			bodies = append(bodies, "{}", finding{name: fmt.Sprintf("pump-%d", i), severity: "HIGH", at: noon}.event())
+		}
+		bodies = append(bodies, incident("chain", "pump-x", "", "CRITICAL", "", noon))
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		failed := r.handle(ctx, bodies...)
+		if ctx.Err() != nil {
+			t.Error("the function ran into its deadline")
+		}
+		if n := len(r.deadLetters); n == 0 || len(failed)+n != 1000 || len(r.messages()) != 1 {
+			t.Errorf("%d dead letters, %d events are retried, people received %q; want some, the others of 1000, and the incident", n, len(failed), r.messages())
+		}
+		if held, n := r.count(contract.MetricHeld), r.count(contract.MetricFailed); held != 500 || n != 500-len(r.deadLetters) {
+			t.Errorf("%d events held, %d failed; want 500, and the unreadable ones that are no dead letters", held, n)
+		}
+	})
+}
+
+// Another invocation has claimed a list and does not end. A batch with a request for that list
+// reports its events.
+func TestEventsDoNotWaitForAList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, notification.Config{})
+		minute := noon.Format(time.RFC3339)
+		if _, err := r.h.Table.Claim(t.Context(), contract.NotifyMore+"#"+minute, "another", "", noon); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		failed := r.handle(ctx, contract.NotifyRequest(contract.NotifyMore, minute), finding{name: "pump-7", severity: "HIGH", at: noon}.event())
+		if len(failed) != 1 || failed[0].ItemIdentifier != "0" || len(r.messages()) != 1 || ctx.Err() != nil {
+			t.Errorf("messages %v are retried, people received %q; want the request, and one message", failed, r.messages())
+		}
+	})
 }

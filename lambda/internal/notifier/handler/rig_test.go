@@ -120,6 +120,14 @@ func (r *rig) call(name string, done bool) error {
 	return nil
 }
 
+// begin begins a call. As the SDK's clients do, it fails a call whose context has ended.
+func (r *rig) begin(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return r.call(name, false)
+}
+
 // step adds the faults of the rig to its table, and counts the writes.
 func (r *rig) step(c dynamodbtest.Call, done bool) error {
 	if done && (c.Operation == "PutItem" || c.Operation == "UpdateItem") {
@@ -140,9 +148,9 @@ func (r metrics) Write(text []byte) (int, error) {
 
 type topics struct{ *rig }
 
-func (r topics) Publish(_ context.Context, in *sns.PublishInput, _ ...func(*sns.Options)) (*sns.PublishOutput, error) {
+func (r topics) Publish(ctx context.Context, in *sns.PublishInput, _ ...func(*sns.Options)) (*sns.PublishOutput, error) {
 	name := "Publish " + (*in.TopicArn)[strings.LastIndex(*in.TopicArn, ":")+1:]
-	if err := r.call(name, false); err != nil {
+	if err := r.begin(ctx, name); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -153,8 +161,8 @@ func (r topics) Publish(_ context.Context, in *sns.PublishInput, _ ...func(*sns.
 
 type queues struct{ *rig }
 
-func (r queues) SendMessage(_ context.Context, in *sqs.SendMessageInput, _ ...func(*sqs.Options)) (*sqs.SendMessageOutput, error) {
-	if err := r.call("SendMessage", false); err != nil {
+func (r queues) SendMessage(ctx context.Context, in *sqs.SendMessageInput, _ ...func(*sqs.Options)) (*sqs.SendMessageOutput, error) {
+	if err := r.begin(ctx, "SendMessage"); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -167,8 +175,8 @@ func (r queues) SendMessage(_ context.Context, in *sqs.SendMessageInput, _ ...fu
 	return &sqs.SendMessageOutput{}, r.call("SendMessage", true)
 }
 
-func (r queues) ChangeMessageVisibility(_ context.Context, in *sqs.ChangeMessageVisibilityInput, _ ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityOutput, error) {
-	if err := r.call("ChangeMessageVisibility", false); err != nil {
+func (r queues) ChangeMessageVisibility(ctx context.Context, in *sqs.ChangeMessageVisibilityInput, _ ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityOutput, error) {
+	if err := r.begin(ctx, "ChangeMessageVisibility"); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -183,8 +191,8 @@ func (r queues) ChangeMessageVisibility(_ context.Context, in *sqs.ChangeMessage
 
 type registry struct{ *rig }
 
-func (r registry) Groups(_ context.Context, thing string, _ time.Time) ([]string, error) {
-	if err := r.call("Groups", false); err != nil {
+func (r registry) Groups(ctx context.Context, thing string, _ time.Time) ([]string, error) {
+	if err := r.begin(ctx, "Groups"); err != nil {
 		return nil, err
 	}
 	return append([]string{}, r.groups[thing]...), nil
