@@ -155,9 +155,14 @@ func (p DetectProps) taken(scope constructs.Construct) error {
 	return f.err()
 }
 
-// maxProfilesOfTarget is a quota of AWS IoT Device Defender.
+// Quotas of AWS IoT Device Defender: the security profiles of a target, and the dimensions and custom
+// metrics of an account.
 // https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
-const maxProfilesOfTarget = 5
+const (
+	maxProfilesOfTarget = 5
+	maxDimensions       = 10
+	maxCustomMetrics    = 100
+)
 
 // validateNative reports what Device Defender Detect would reject in the profiles as a whole.
 func (p DetectProps) validateNative() error {
@@ -168,7 +173,22 @@ func (p DetectProps) validateNative() error {
 			defender.Alternative{Field: "Native", Value: "nil"})
 	}
 	watched := map[defender.Target]int{}
+	dimensions, metrics := map[string]bool{}, map[string]bool{}
 	for i, profile := range profiles {
+		for n, b := range profile.Behaviors {
+			if b.Dimension == nil {
+				continue
+			}
+			known := len(dimensions)
+			dimensions[strings.Join(b.Dimension.TopicFilters, "\n")] = true
+			if known == maxDimensions && len(dimensions) > known {
+				f.add(strings.TrimPrefix(p.profileField(i)+".Behaviors"+index(n)+".Dimension", "."), strings.Join(b.Dimension.TopicFilters, ", "),
+					"at most %d different lists of topic filters in all profiles: an account has no more dimensions", maxDimensions)
+			}
+		}
+		for _, name := range customNames(profile) {
+			metrics[name] = true
+		}
 		targets := profile.Targets
 		if len(targets) == 0 {
 			targets = []defender.Target{defender.AllThings}
@@ -178,6 +198,9 @@ func (p DetectProps) validateNative() error {
 				f.add(strings.TrimPrefix(p.profileField(i)+".Targets", "."), t.Resource(), "at most %d security profiles for this target: combine their behaviors, up to 100 in a profile", maxProfilesOfTarget)
 			}
 		}
+	}
+	if len(metrics) > maxCustomMetrics {
+		f.add("Behaviors", fmt.Sprintf("%d custom metrics", len(metrics)), "at most %d in all profiles: an account has no more", maxCustomMetrics)
 	}
 	return f.err()
 }

@@ -1,6 +1,7 @@
 package defenderhub_test
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -200,10 +201,29 @@ func TestWrongDetectPropsAreErrors(t *testing.T) {
 		}
 		return all
 	}
+	// Each list of topic filters is used by two behaviors, which share a dimension.
+	filtered := func(lists int) (all []defender.Behavior) {
+		for i := range 2 * lists {
+			in := &defender.Dimension{TopicFilters: []string{fmt.Sprintf("t/%d", i/2)}, NotIn: i%2 == 1}
+			all = append(all, defender.Behavior{Name: fmt.Sprintf("f%d", i), Criteria: defender.MessageByteSize.LessThan(8), Dimension: in})
+		}
+		return all
+	}
+	custom := func(metrics int) (all []defender.SecurityProfile) {
+		all = []defender.SecurityProfile{{Behaviors: demo}, {Behaviors: demo}}
+		for i := range metrics {
+			all[i%2].RetainedMetrics = append(all[i%2].RetainedMetrics, defender.CustomNumber(fmt.Sprintf("m%d", i)))
+		}
+		return all
+	}
 	for name, c := range map[string]struct {
 		props defenderhub.DetectProps
 		want  []string
 	}{
+		"ten dimensions":          {defenderhub.DetectProps{Native: native, Behaviors: filtered(10), Profiles: []defender.SecurityProfile{{Behaviors: filtered(10)}}}, nil},
+		"eleven dimensions":       {defenderhub.DetectProps{Native: native, Behaviors: demo, Profiles: []defender.SecurityProfile{{Behaviors: filtered(12)}}}, []string{"Profiles[0].Behaviors[20].Dimension"}},
+		"100 custom metrics":      {defenderhub.DetectProps{Native: native, Profiles: custom(100)}, nil},
+		"101 custom metrics":      {defenderhub.DetectProps{Native: native, Profiles: custom(101)}, []string{"Behaviors"}},
 		"two engines":             {defenderhub.DetectProps{Behaviors: demo, Native: native, SelfManaged: &defenderhub.SelfManagedProps{}}, []string{"SelfManaged"}},
 		"native without behavior": {defenderhub.DetectProps{Native: native}, []string{"Behaviors"}},
 		"criteria, no engine":     {defenderhub.DetectProps{Behaviors: []defender.Behavior{{Name: "b"}}}, []string{"Behaviors[0].Criteria", "Behaviors"}},
