@@ -123,8 +123,11 @@ type lookup struct {
 	found map[string]correlation.Kind
 }
 
-// thingType is the ASFF type of a registered thing.
-const thingType = "AwsIotRegisteredThing"
+// The ASFF types of a registered thing and of a policy.
+const (
+	thingType  = "AwsIotRegisteredThing"
+	policyType = "AwsIotPolicy"
+)
 
 // own finds the devices of a finding of defenderhub or of Device Defender's integration.
 func (l *lookup) own(source defender.Source) error {
@@ -143,12 +146,7 @@ func (l *lookup) own(source defender.Source) error {
 		return nil
 	}
 	if source != defender.AuditNotifications {
-		for _, res := range l.event.Resources {
-			if res.Type == thingType && res.ID != "" {
-				l.found[res.ID] = correlation.Thing
-			}
-		}
-		if len(l.found) > 0 {
+		if l.registered(); len(l.found) > 0 {
 			return nil
 		}
 		return l.client(fields["ClientId"], fields["Principal"])
@@ -156,17 +154,21 @@ func (l *lookup) own(source defender.Source) error {
 	return l.audited()
 }
 
-// audited finds the devices of an audit finding: its resources are things, client IDs or device
-// certificates. The product fields describe the first resource.
-func (l *lookup) audited() error {
-	described := []map[string]string{l.event.ProductFields}
+// registered adds the finding's resources that are things. Their IDs are names; an ARN is read too.
+func (l *lookup) registered() {
+	there := Home{l.home.Partition, l.event.Account, l.event.Region}
 	for _, res := range l.event.Resources {
-		if res.Type == thingType && res.ID != "" {
-			l.found[res.ID] = correlation.Thing
+		if name := strings.TrimPrefix(res.ID, there.arn("thing/")); res.Type == thingType && name != "" {
+			l.found[name] = correlation.Thing
 		}
-		described = append(described, res.Details)
 	}
-	for _, fields := range described {
+}
+
+// audited finds the devices of an audit finding: its resources are things, client IDs or device
+// certificates.
+func (l *lookup) audited() error {
+	l.registered()
+	for _, fields := range described(l.home, l.event) {
 		if client := fields["ClientId"]; client != "" {
 			if err := l.connected(client); err != nil {
 				return err

@@ -154,6 +154,12 @@ func TestResourcesThatADeviceUses(t *testing.T) {
 // Shared names resources as Uses does.
 func TestSharedResourcesOfAFinding(t *testing.T) {
 	ours := "arn:aws:securityhub:us-east-1:123456789012:product/123456789012/default"
+	native := func(kind, id string) findingevent.Event {
+		return findingevent.Event{
+			ProductARN: "arn:aws:securityhub:us-east-1::product/aws/iot-device-defender-audit", ProductFields: map[string]string{"ResourceType": kind},
+			Resources: []findingevent.Resource{{Type: "Other", ID: id}},
+		}
+	}
 	for name, c := range map[string]struct {
 		event findingevent.Event
 		want  string
@@ -161,6 +167,14 @@ func TestSharedResourcesOfAFinding(t *testing.T) {
 		"policy":                    {findingevent.Event{ProductARN: "p", Resources: []findingevent.Resource{{Type: "AwsIotPolicy", ID: "fleet"}}}, "[policy/fleet]"},
 		"role":                      {findingevent.Event{ProductARN: "p", Resources: []findingevent.Resource{{Type: "AwsIamRole", ID: "arn:r"}}}, "[role/arn:r]"},
 		"role alias":                {findingevent.Event{ProductARN: ours, ID: "defenderhub/audit/r/x", ProductFields: map[string]string{"RoleAliasArn": home.arn("rolealias/camera")}}, "[rolealias/camera]"},
+		"role alias by its ARN":     {native("ROLE_ALIAS", home.arn("rolealias/camera")), "[rolealias/camera]"},
+		"role alias by its name":    {native("ROLE_ALIAS", "camera"), "[rolealias/camera]"},
+		"role alias of an account":  {native("ROLE_ALIAS", "arn:aws:iot:us-east-1:111122223333:rolealias/camera"), "[]"},
+		"policy by its ARN":         {native("IOT_POLICY", home.arn("policy/fleet")), "[policy/fleet]"},
+		"typed policy by its ARN":   {findingevent.Event{ProductARN: "p", Resources: []findingevent.Resource{{Type: "AwsIotPolicy", ID: home.arn("policy/fleet")}}}, "[policy/fleet]"},
+		"policy by its name":        {native("IOT_POLICY", "fleet"), "[policy/fleet]"},
+		"client ID like a policy":   {native("CLIENT_ID", home.arn("policy/fleet")), "[]"},
+		"text without a type":       {native("", "fleet"), "[]"},
 		"fields of another product": {findingevent.Event{ProductARN: "arn:aws:securityhub:us-east-1::product/aws/guardduty", ProductFields: map[string]string{"PolicyName": "fleet"}}, "[]"},
 	} {
 		c.event.Account, c.event.Region = home.Account, home.Region

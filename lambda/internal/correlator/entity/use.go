@@ -30,25 +30,22 @@ func Shared(home Home, e findingevent.Event) []string {
 			all = append(all, kind+name)
 		}
 	}
-	describe := func(fields map[string]string) {
+	for _, r := range e.Resources {
+		switch r.Type {
+		case policyType:
+			add(policyKind, strings.TrimPrefix(r.ID, home.arn("policy/")))
+		case "AwsIamRole":
+			add(roleKind, r.ID)
+		}
+	}
+	if _, ok := e.DeviceSource(); !ok {
+		return all
+	}
+	for _, fields := range described(home, e) {
 		_, alias, _ := strings.Cut(fields["RoleAliasArn"], ":rolealias/")
 		add(policyKind, fields["PolicyName"])
 		add(aliasKind, alias)
 		add(roleKind, fields["IamRoleArn"])
-	}
-	if _, ok := e.DeviceSource(); ok {
-		describe(e.ProductFields)
-	}
-	for _, r := range e.Resources {
-		switch r.Type {
-		case "AwsIotPolicy":
-			add(policyKind, r.ID)
-		case "AwsIamRole":
-			add(roleKind, r.ID)
-		}
-		if _, ok := e.DeviceSource(); ok {
-			describe(r.Details)
-		}
 	}
 	return all
 }
@@ -248,7 +245,7 @@ func (r *Resolver) Aliases(ctx context.Context, home Home, d incident.Entity, us
 		kind, name, _ := strings.Cut(u, "/")
 		switch kind + "/" {
 		case policyKind:
-			all = append(all, resource("AwsIotPolicy", name, nil))
+			all = append(all, resource(policyType, name, nil))
 		case aliasKind:
 			all = append(all, resource("Other", home.arn("rolealias/"+name), map[string]string{"ResourceType": "ROLE_ALIAS", "RoleAliasArn": home.arn("rolealias/" + name)}))
 		case roleKind:

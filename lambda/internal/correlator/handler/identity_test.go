@@ -3,6 +3,7 @@ package handler_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,101 @@ func TestDeviceOfAFinding(t *testing.T) {
 				t.Errorf("%d findings without a device were counted", n)
 			}
 		})
+	}
+}
+
+// integrated returns an audit finding of AWS's integration as it names resources other than policies
+// in the local AWS: without product fields for the resource.
+func integrated(check defender.Check, kind string, resources ...map[string]any) finding {
+	return finding{
+		product: products + ":product/aws/iot-device-defender-audit", id: account + "/" + kind + "/" + fmt.Sprint(resources) + "/" + check.String() + "/R", generator: "f", severity: "CRITICAL",
+		fields: map[string]string{
+			"ReportType": "AuditFinding", "CheckName": check.String(), "TaskId": "t", "TaskType": "SCHEDULED_AUDIT_TASK",
+			"IsSuppressed": "false", "ReasonForNonComplianceCode": "R", "ResourceType": kind, "FindingId": "f", "TaskStartTime": "1",
+		},
+		resources: resources,
+	}
+}
+
+func untyped(id string) map[string]any {
+	return map[string]any{"Type": "Other", "Id": id, "Partition": "aws", "Region": region}
+}
+
+// without returns the finding without some product fields.
+func (f finding) without(fields ...string) finding {
+	f.fields = maps.Clone(f.fields)
+	for _, name := range fields {
+		delete(f.fields, name)
+	}
+	return f
+}
+
+func TestDeviceOfAnAuditFindingWithoutFieldsForItsResource(t *testing.T) {
+	certificate, shared := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
+	arn := func(resource string) string { return "arn:aws:iot:" + region + ":" + account + ":" + resource }
+	twice := integrated(defender.DeviceCertificateShared, "DEVICE_CERTIFICATE", untyped(certificate))
+	client := integrated(defender.ConflictingClientIDs, "CLIENT_ID", untyped("meter-2"))
+	summary := integrated(defender.ConflictingClientIDs, "", map[string]any{"Type": "AwsIotAuditTask", "Id": "f3021945485adf92487c273558fcaa51"})
+	summary.fields["ReportType"] = "CheckSummary"
+	marked := untyped(certificate)
+	marked["Details"] = map[string]any{"Other": map[string]any{"ResourceType": "CLIENT_ID"}}
+	for _, c := range []struct {
+		name string
+		of   finding
+		want string
+	}{
+		{"certificate", twice, "any/pump-7 CRITICAL 1"},
+		{"certificate of two things", integrated(defender.DeviceCertificateShared, "DEVICE_CERTIFICATE", untyped(shared)), "any/meter-2 CRITICAL 1, any/pump-7 CRITICAL 1"},
+		{"certificate by its ARN", integrated(defender.DeviceCertificateExpiring, "DEVICE_CERTIFICATE", untyped(arn("cert/"+certificate))), "any/pump-7 CRITICAL 1"},
+		{"certificate by its check", twice.without("ResourceType"), "any/pump-7 CRITICAL 1"},
+		{"certificate beside client IDs", integrated(defender.DeviceCertificateShared, "DEVICE_CERTIFICATE", untyped(certificate), untyped("meter-2")), "any/pump-7 CRITICAL 1"},
+		{"client", client, "any/meter-2 CRITICAL 1"},
+		{"client by its check", client.without("ResourceType"), "any/meter-2 CRITICAL 1"},
+		{"client that is no thing", integrated(defender.ConflictingClientIDs, "CLIENT_ID", untyped("sensor-9")), "any/sensor-9 CRITICAL 1"},
+		{"thing by its ARN", integrated(defender.ConflictingClientIDs, "", map[string]any{"Type": "AwsIotRegisteredThing", "Id": arn("thing/pump-7")}), "any/pump-7 CRITICAL 1"},
+
+		// A client chooses its ID: no form makes it another device's certificate.
+		{"client ID like a certificate", integrated(defender.ConflictingClientIDs, "CLIENT_ID", untyped(certificate)), "any/" + certificate + " CRITICAL 1"},
+		{"client ID like a certificate's ARN", integrated(defender.ConflictingClientIDs, "CLIENT_ID", untyped(arn("cert/"+certificate))), "any/" + strings.ReplaceAll(arn("cert/"+certificate), "/", "%2F") + " CRITICAL 1"},
+		{"client ID like a certificate beside the certificate", integrated(defender.DeviceCertificateShared, "DEVICE_CERTIFICATE", untyped(certificate), untyped(shared)), ""},
+		{"resource that is marked as a client", integrated(defender.DeviceCertificateShared, "DEVICE_CERTIFICATE", untyped(shared), marked), "any/" + certificate + " CRITICAL 1, any/meter-2 CRITICAL 1, any/pump-7 CRITICAL 1"},
+
+		{"two clients", integrated(defender.ConflictingClientIDs, "CLIENT_ID", untyped("meter-2"), untyped("pump-7")), ""},
+		{"text without a type", client.without("ResourceType", "CheckName"), ""},
+		{"certificate without a type", twice.without("ResourceType", "CheckName"), ""},
+		{"certificate of an authority", integrated(defender.CACertificateExpiring, "CA_CERTIFICATE", untyped(certificate)), ""},
+		{"text that is no certificate", integrated(defender.DeviceCertificateShared, "DEVICE_CERTIFICATE", untyped("pump-7")), ""},
+		{"certificate of another account", integrated(defender.DeviceCertificateShared, "DEVICE_CERTIFICATE", untyped("arn:aws:iot:us-east-1:111122223333:cert/"+certificate)), ""},
+		{"no resources", integrated(defender.ConflictingClientIDs, "CLIENT_ID"), ""},
+		{"summary of a check", summary, ""},
+		{"role alias", integrated(defender.RoleAliasOverlyPermissive, "ROLE_ALIAS", untyped(arn("rolealias/camera"))), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, anything())
+			r.must(c.of.at(start, "o").event())
+			r.want(c.want)
+			if n := r.counted("Unattributed"); (n == 1) != (c.want == "") {
+				t.Errorf("%d findings without a device were counted", n)
+			}
+		})
+	}
+}
+
+// AWS's integration is the default route of audits, so its findings must make these incidents.
+func TestIncidentsFromAuditsOfTheIntegration(t *testing.T) {
+	certificate := strings.Repeat("ab", 32)
+	r := newRig(t, correlation.StolenIdentity(), correlation.BlastRadius(), correlation.Campaign(correlation.Spread{Devices: 2}))
+	r.iot.attached[strings.Repeat("ef", 32)] = []string{"gateway-1"}
+	r.must(
+		integrated(defender.DeviceCertificateShared, "DEVICE_CERTIFICATE", untyped(certificate)).at(start, "o").event(),
+		behavior("pump-7", "aws:source-ip-address").at(start, "o").event(),
+		integrated(defender.RoleAliasOverlyPermissive, "ROLE_ALIAS", untyped("arn:aws:iot:us-east-1:123456789012:rolealias/camera")).at(start, "o").event(),
+	)
+	r.want("blast-radius/pump-7 CRITICAL 2, stolen-identity/pump-7 CRITICAL 2")
+	r.must(integrated(defender.DeviceCertificateShared, "DEVICE_CERTIFICATE", untyped(strings.Repeat("ef", 32))).at(start.Add(time.Minute), "o").event())
+	r.want("blast-radius/pump-7 CRITICAL 2, campaign/campaign/check DEVICE_CERTIFICATE_SHARED_CHECK CRITICAL 2, stolen-identity/pump-7 CRITICAL 2")
+	if n := r.counted("Unattributed"); n != 0 {
+		t.Errorf("%d findings without a device, want none", n)
 	}
 }
 
@@ -321,6 +417,7 @@ func FuzzEvent(f *testing.F) {
 	f.Add(behavior("pump-7", "m").at(start, "o").event())
 	f.Add(guardDuty("i-0abc").at(start, "x").event())
 	f.Add(broadPolicy("broad").at(start, "s").event())
+	f.Add(integrated(defender.DeviceCertificateShared, "DEVICE_CERTIFICATE", untyped(strings.Repeat("ab", 32)), untyped("pump-7")).at(start, "o").event())
 	f.Add(strings.Replace(duplicate("pump-7").at(start, "o").event(), account, "111122223333", 1))
 	f.Fuzz(func(t *testing.T, body string) {
 		r := newRig(t, append(correlation.BuiltIn(), anything())...)
