@@ -88,6 +88,24 @@ func TestGoldenTexts(t *testing.T) {
 	}
 }
 
+func TestDocsShowTheMessage(t *testing.T) {
+	golden, err := os.ReadFile(filepath.Join("testdata", "new.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../../../docs/notify.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _, _ := strings.Cut(string(golden), "\n--- chat")
+	for line := range strings.Lines(body) {
+		line, _, _ = strings.Cut(line, "?region=") // the page shortens links to consoles
+		if !strings.HasPrefix(line, "Subject: ") && !strings.Contains(string(page), line) {
+			t.Errorf("docs/notify.md lacks the line %q", line)
+		}
+	}
+}
+
 // The text of a finding formats nothing in a message, and adds no link and no mention.
 func FuzzHostileText(f *testing.F) {
 	for _, s := range []string{
