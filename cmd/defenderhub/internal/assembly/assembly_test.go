@@ -2,6 +2,7 @@ package assembly_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,6 +92,45 @@ func TestEngineTables(t *testing.T) {
 		}
 		if got := parsed.EngineTables(); !slices.Equal(got, want) {
 			t.Errorf("%s: tables %q, want %q", variables, got, want)
+		}
+	}
+}
+
+func TestQueuesOfOthersAreNotOurs(t *testing.T) {
+	const ref = `{"Fn::GetAtt":["%s","Arn"]}`
+	queue := func(id, deadLetters string) string {
+		if deadLetters != "" {
+			deadLetters = fmt.Sprintf(`"RedrivePolicy":{"deadLetterTargetArn":`+ref+`}`, deadLetters)
+		}
+		return fmt.Sprintf(`"%s":{"Type":"AWS::SQS::Queue","Properties":{%s}},`, id, deadLetters)
+	}
+	parsed, err := assembly.Parse([]byte(`{"Resources":{`+
+		queue("Events", "DeadLetters")+queue("DeadLetters", "")+queue("Late", "")+queue("Direct", "")+queue("Orders", "OrdersDeadLetters")+queue("OrdersDeadLetters", "")+
+		`"Forwarder":{"Type":"AWS::Lambda::Function","Properties":{"Environment":{"Variables":{"DEFENDERHUB_DEAD_LETTER_QUEUE_URL":{"Ref":"Direct"}}}}},`+
+		`"Shop":{"Type":"AWS::Lambda::Function","Properties":{"Environment":{"Variables":{"QUEUE":{"Ref":"Orders"},"EVENTS":{"Ref":"Events"}}}}},`+
+		`"Reads":{"Type":"AWS::Lambda::EventSourceMapping","Properties":{"FunctionName":{"Ref":"Forwarder"},"EventSourceArn":`+fmt.Sprintf(ref, "Events")+`}},`+
+		`"Buys":{"Type":"AWS::Lambda::EventSourceMapping","Properties":{"FunctionName":{"Ref":"Shop"},"EventSourceArn":`+fmt.Sprintf(ref, "Orders")+`}},`+
+		`"Hourly":{"Type":"AWS::Scheduler::Schedule","Properties":{"Target":{"Arn":`+fmt.Sprintf(ref, "Forwarder")+`,"DeadLetterConfig":{"Arn":`+fmt.Sprintf(ref, "Late")+`}}}}}}`), "S")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := slices.Sorted(maps.Keys(parsed.Queues())), []string{"DeadLetters", "Direct", "Events", "Late"}; !slices.Equal(got, want) {
+		t.Errorf("queues %q, want %q", got, want)
+	}
+}
+
+// TestQueuesOfSnapshotsAreOurs fails if a template has a queue that no function of ours leads to.
+func TestQueuesOfSnapshotsAreOurs(t *testing.T) {
+	for _, name := range []string{"defaults", "self-managed", "everything-on"} {
+		all, err := assembly.Read("../../../../test/templates/testdata/"+name+".json", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours := all[0].Queues()
+		for _, r := range all[0].Resources {
+			if r.Type == "AWS::SQS::Queue" && !ours[r.LogicalID] {
+				t.Errorf("%s: the queue %s is not found", name, r.LogicalID)
+			}
 		}
 	}
 }

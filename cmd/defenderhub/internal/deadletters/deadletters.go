@@ -54,7 +54,7 @@ const (
 
 func policy(actions ...string) []cli.Statement {
 	return []cli.Statement{
-		{Actions: []string{"cloudformation:ListStackResources"}, Resources: []string{stacks}},
+		{Actions: []string{"cloudformation:GetTemplate", "cloudformation:ListStackResources"}, Resources: []string{stacks}},
 		{Actions: append([]string{"sqs:ChangeMessageVisibility", "sqs:ReceiveMessage"}, actions...), Resources: []string{ourQueues}},
 	}
 }

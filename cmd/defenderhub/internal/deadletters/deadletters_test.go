@@ -200,6 +200,12 @@ func (s stack) ListStackResources(context.Context, *cloudformation.ListStackReso
 	return &cloudformation.ListStackResourcesOutput{StackResourceSummaries: s}, nil
 }
 
+func (s stack) GetTemplate(context.Context, *cloudformation.GetTemplateInput, ...func(*cloudformation.Options)) (*cloudformation.GetTemplateOutput, error) {
+	return &cloudformation.GetTemplateOutput{TemplateBody: aws.String(`{"Resources":{
+		"Forwarder":{"Type":"AWS::Lambda::Function","Properties":{"Environment":{"Variables":{"DEFENDERHUB_DEAD_LETTER_QUEUE_URL":{"Ref":"DefenderHubForwarderDeadLetters2"}}}}},
+		"DefenderHubForwarderDeadLetters2":{"Type":"AWS::SQS::Queue"},"OrdersDeadLetters":{"Type":"AWS::SQS::Queue"}}}`)}, nil
+}
+
 func TestQueuesOfAStack(t *testing.T) {
 	resource := func(kind, logical, physical string) cfntypes.StackResourceSummary {
 		return cfntypes.StackResourceSummary{ResourceType: &kind, LogicalResourceId: &logical, PhysicalResourceId: &physical}
@@ -207,6 +213,7 @@ func TestQueuesOfAStack(t *testing.T) {
 	got, err := queues(t.Context(), stack{
 		resource("AWS::SQS::Queue", "DefenderHubForwarderQueue1", "https://sqs/1/events"),
 		resource("AWS::SQS::Queue", "DefenderHubForwarderDeadLetters2", "https://sqs/1/dead"),
+		resource("AWS::SQS::Queue", "OrdersDeadLetters", "https://sqs/1/orders"),
 		resource("AWS::SQS::QueuePolicy", "DefenderHubForwarderDeadLettersPolicy", "policy"),
 	}, "DefenderHub")
 	if err != nil || len(got) != 1 || got[0] != (queue{"dead", "https://sqs/1/dead"}) {

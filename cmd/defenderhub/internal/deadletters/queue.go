@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/assembly"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 )
 
@@ -72,8 +73,19 @@ func readMessage(q queue, m types.Message) message {
 	}
 }
 
-// queues returns the dead-letter queues of a stack.
-func queues(ctx context.Context, api cloudformation.ListStackResourcesAPIClient, stack string) ([]queue, error) {
+// Stacks are the calls that find the queues.
+type Stacks interface {
+	cloudformation.ListStackResourcesAPIClient
+	assembly.Stacks
+}
+
+// queues returns the dead-letter queues of a stack, without those of others.
+func queues(ctx context.Context, api Stacks, stack string) ([]queue, error) {
+	template, err := assembly.Deployed(ctx, api, stack)
+	if err != nil {
+		return nil, fmt.Errorf("the stack %s (--stack): %w", cli.Quoted(stack), err)
+	}
+	ours := template.Queues()
 	var all []queue
 	pages := cloudformation.NewListStackResourcesPaginator(api, &cloudformation.ListStackResourcesInput{StackName: &stack})
 	for pages.HasMorePages() {
@@ -82,8 +94,8 @@ func queues(ctx context.Context, api cloudformation.ListStackResourcesAPIClient,
 			return nil, fmt.Errorf("the stack %s (--stack): %w", cli.Quoted(stack), err)
 		}
 		for _, r := range page.StackResourceSummaries {
-			url := aws.ToString(r.PhysicalResourceId)
-			if aws.ToString(r.ResourceType) == "AWS::SQS::Queue" && strings.Contains(aws.ToString(r.LogicalResourceId), "DeadLetters") && url != "" {
+			url, logical := aws.ToString(r.PhysicalResourceId), aws.ToString(r.LogicalResourceId)
+			if ours[logical] && strings.Contains(logical, "DeadLetters") && url != "" {
 				all = append(all, queue{url[strings.LastIndex(url, "/")+1:], url})
 			}
 		}

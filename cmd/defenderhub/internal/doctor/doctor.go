@@ -67,7 +67,7 @@ var checks = []check{
 	{"certificates", []string{"iot:ListCertificates", "iot:ListPrincipalThings"}, certificates},
 	{"stack", []string{"cloudformation:ListStackResources", "cloudformation:DescribeStacks"}, stackState},
 	{"alarms", []string{"cloudwatch:DescribeAlarms"}, alarms},
-	{"queues", []string{"sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"}, queues},
+	{"queues", []string{"cloudformation:GetTemplate", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"}, queues},
 	{"imports", []string{"cloudwatch:GetMetricData"}, lastImport},
 	{"engine", []string{"cloudformation:GetTemplate", "dynamodb:GetItem"}, heartbeat},
 }

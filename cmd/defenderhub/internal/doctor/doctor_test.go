@@ -19,7 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/assembly"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
@@ -145,11 +145,13 @@ func TestAllPagesOfCertificatesAreRead(t *testing.T) {
 	}
 }
 
-// answers is an account with the template of a stack, an item per table, and the policies of keys.
+// answers is an account with the template of a stack, an item per table, the policies of keys, and the
+// number of messages per queue.
 type answers struct {
 	template string
 	items    map[string]string
 	policies map[string]string
+	messages map[string]string
 }
 
 // exam returns an exam of that account.
@@ -159,8 +161,8 @@ func (f answers) exam(t *testing.T) *exam {
 	t.Cleanup(server.Close)
 	c := aws.Config{Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("a", "b", ""))}
 	return &exam{
-		Session: &cli.Session{}, options: options{stack: "S"}, region: c.Region,
-		cloudformation: cloudformation.NewFromConfig(c), dynamodb: dynamodb.NewFromConfig(c), kms: kms.NewFromConfig(c), sns: sns.NewFromConfig(c),
+		Session: &cli.Session{}, options: options{stack: "S"}, region: c.Region, templates: map[string]assembly.Template{},
+		cloudformation: cloudformation.NewFromConfig(c), dynamodb: dynamodb.NewFromConfig(c), kms: kms.NewFromConfig(c), sqs: sqs.NewFromConfig(c),
 	}
 }
 
@@ -170,16 +172,30 @@ func (f answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "<GetTemplateResponse><GetTemplateResult><TemplateBody><![CDATA[%s]]></TemplateBody></GetTemplateResult></GetTemplateResponse>", f.template)
 		return
 	}
-	var in struct{ TableName, KeyId string }
+	var in struct{ TableName, KeyId, QueueUrl string }
 	json.Unmarshal(body, &in)
 	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 	if item, known := f.items[in.TableName]; known {
 		fmt.Fprintf(w, `{"Item": %s}`, item)
 	} else if policy, known := f.policies[in.KeyId]; known {
 		json.NewEncoder(w).Encode(map[string]string{"Policy": policy})
+	} else if n, known := f.messages[in.QueueUrl]; known {
+		fmt.Fprintf(w, `{"Attributes": {"ApproximateNumberOfMessages": "%s"}}`, n)
 	} else {
 		w.WriteHeader(http.StatusBadRequest)
 		fmt.Fprint(w, `{"__type": "ValidationException", "message": "The provided key element does not match the schema"}`)
+	}
+}
+
+// Messages in a queue of others are none of ours, whatever its name.
+func TestOnlyOurQueuesAreRead(t *testing.T) {
+	e := answers{template: `{"Resources":{
+		"Forwarder":{"Type":"AWS::Lambda::Function","Properties":{"Environment":{"Variables":{"DEFENDERHUB_DEAD_LETTER_QUEUE_URL":{"Ref":"DeadLetters"}}}}},
+		"DeadLetters":{"Type":"AWS::SQS::Queue"},"OrdersDeadLetters":{"Type":"AWS::SQS::Queue"}}}`, messages: map[string]string{"ours": "0"}}.exam(t)
+	e.deployed = map[string]deployment{"S": {"DeadLetters": {"AWS::SQS::Queue", "ours"}, "OrdersDeadLetters": {"AWS::SQS::Queue", "theirs"}}}
+	lines, err := queues(t.Context(), e)
+	if got := fmt.Sprint(lines); err != nil || !strings.Contains(got, "0 messages wait in 1 queues") {
+		t.Errorf("%s, error %v, want no message in one queue", got, err)
 	}
 }
 

@@ -44,6 +44,8 @@ type exam struct {
 	// identity is the caller, set by the check account.
 	identity arn.ARN
 	deployed map[string]deployment // by stack
+	// templates are those of the deployed stacks.
+	templates map[string]assembly.Template
 	// keyUsers are the services that use an imported key.
 	keyUsers map[string][]string
 }
@@ -63,7 +65,7 @@ func newExam(ctx context.Context, s *cli.Session, o options) (*exam, error) {
 		return nil, err
 	}
 	return &exam{
-		Session: s, options: o, region: c.Region, stacks: stacks, deployed: map[string]deployment{},
+		Session: s, options: o, region: c.Region, stacks: stacks, deployed: map[string]deployment{}, templates: map[string]assembly.Template{},
 		sts: sts.NewFromConfig(c), cloudformation: cloudformation.NewFromConfig(c), iot: iot.NewFromConfig(c), hub: securityhub.NewFromConfig(c),
 		lambda: lambda.NewFromConfig(c), sns: sns.NewFromConfig(c), sqs: sqs.NewFromConfig(c), kms: kms.NewFromConfig(c),
 		cloudwatch: cloudwatch.NewFromConfig(c), dynamodb: dynamodb.NewFromConfig(c),

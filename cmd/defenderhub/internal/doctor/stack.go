@@ -70,22 +70,35 @@ func afterState(state, name string) (status, string) {
 	return ok, ""
 }
 
-// deployedOf returns the physical IDs of a type in the deployed stacks, by logical ID. It ignores
-// errors, which the check stack reports.
-func (e *exam) deployedOf(ctx context.Context, kind string) map[string]string {
-	all := map[string]string{}
+// deployedOf returns the physical IDs of a type in the deployed stacks. It ignores errors, which the
+// check stack reports.
+func (e *exam) deployedOf(ctx context.Context, kind string) []string {
+	var all []string
 	for _, name := range e.stackNames() {
 		d, err := e.deployment(ctx, name)
 		if err != nil {
 			continue
 		}
-		for logical, p := range d {
+		for _, p := range d {
 			if p.kind == kind {
-				all[logical] = p.id
+				all = append(all, p.id)
 			}
 		}
 	}
+	slices.Sort(all)
 	return all
+}
+
+// template returns the template of a deployed stack, which it reads once.
+func (e *exam) template(ctx context.Context, stack string) (assembly.Template, error) {
+	if t, known := e.templates[stack]; known {
+		return t, nil
+	}
+	t, err := assembly.Deployed(ctx, e.cloudformation, stack)
+	if err == nil {
+		e.templates[stack] = t
+	}
+	return t, err
 }
 
 // perCall is the maximum number of alarms per call of DescribeAlarms.
@@ -94,7 +107,7 @@ const perCall = 100
 
 // alarms reports the stack's alarms that are in the state ALARM.
 func alarms(ctx context.Context, e *exam) ([]line, error) {
-	ids := slices.Sorted(maps.Values(e.deployedOf(ctx, "AWS::CloudWatch::Alarm")))
+	ids := e.deployedOf(ctx, "AWS::CloudWatch::Alarm")
 	if len(ids) == 0 {
 		return nil, nil // the check stack says so
 	}
@@ -116,36 +129,44 @@ func alarms(ctx context.Context, e *exam) ([]line, error) {
 	return lines, nil
 }
 
-// queues counts waiting messages, and reports dead letters by reason. CloudFormation's ID of a queue
-// is its URL.
+// queues counts waiting messages, and reports dead letters by reason. It reads no queue of others.
 func queues(ctx context.Context, e *exam) ([]line, error) {
-	urls := e.deployedOf(ctx, "AWS::SQS::Queue")
-	if len(urls) == 0 {
-		return nil, nil // the check stack says so
-	}
 	var lines []line
 	var dead []string
-	waiting := 0
-	for _, logical := range slices.Sorted(maps.Keys(urls)) {
-		url := urls[logical]
-		out, err := e.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameApproximateNumberOfMessages}})
+	waiting, all := 0, 0
+	for _, stack := range e.stackNames() {
+		d, err := e.deployment(ctx, stack)
+		if err != nil || len(d) == 0 {
+			continue // the check stack says so
+		}
+		template, err := e.template(ctx, stack)
 		if err != nil {
 			return lines, err
 		}
-		n, err := strconv.Atoi(out.Attributes[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)])
-		if err != nil {
-			return lines, fmt.Errorf("attributes of queue %s: %w", logical, err)
-		}
-		switch {
-		case n == 0:
-		case strings.Contains(logical, "DeadLetter"):
-			dead = append(dead, url)
-			lines = append(lines, line{fix, "", fmt.Sprintf("%d dead letters in %s", n, logical), "correct the cause, then defenderhub dead-letters retry, or drop"})
-		default:
-			waiting += n
+		for _, logical := range slices.Sorted(maps.Keys(template.Queues())) {
+			url := d[logical].id // CloudFormation's ID of a queue
+			if url == "" {
+				continue // not created yet
+			}
+			all++
+			n, err := e.messages(ctx, url)
+			if err != nil {
+				return lines, fmt.Errorf("queue %s: %w", logical, err)
+			}
+			switch {
+			case n == 0:
+			case strings.Contains(logical, "DeadLetter"):
+				dead = append(dead, url)
+				lines = append(lines, line{fix, "", fmt.Sprintf("%d dead letters in %s", n, logical), "correct the cause, then defenderhub dead-letters retry, or drop"})
+			default:
+				waiting += n
+			}
 		}
 	}
-	l := line{Status: ok, Finding: fmt.Sprintf("%d messages wait in %d queues", waiting, len(urls))}
+	if all == 0 {
+		return lines, nil
+	}
+	l := line{Status: ok, Finding: fmt.Sprintf("%d messages wait in %d queues", waiting, all)}
 	if waiting > backlog {
 		l.Status, l.Fix = note, "if the number does not fall, see OldestMessage in docs/operations.md"
 	}
@@ -159,6 +180,15 @@ func queues(ctx context.Context, e *exam) ([]line, error) {
 		lines = append(lines, line{note, "", fmt.Sprintf("%d of the dead letters in %s%s: %s", g.Messages, g.Queue, of, g.Reason), "defenderhub dead-letters list --each shows the messages"})
 	}
 	return lines, err
+}
+
+// messages returns how many messages wait in a queue.
+func (e *exam) messages(ctx context.Context, url string) (int, error) {
+	out, err := e.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []sqstypes.QueueAttributeName{sqstypes.QueueAttributeNameApproximateNumberOfMessages}})
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(out.Attributes[string(sqstypes.QueueAttributeNameApproximateNumberOfMessages)])
 }
 
 // deadRead is how many dead letters are read for their reasons.
@@ -176,7 +206,7 @@ const (
 
 // lastImport finds the last hour in which a function imported findings.
 func lastImport(ctx context.Context, e *exam) ([]line, error) {
-	functions := slices.Sorted(maps.Values(e.deployedOf(ctx, "AWS::Lambda::Function")))
+	functions := e.deployedOf(ctx, "AWS::Lambda::Function")
 	if len(functions) == 0 {
 		return nil, nil // the check stack says so
 	}
@@ -219,7 +249,7 @@ func heartbeat(ctx context.Context, e *exam) ([]line, error) {
 		if err != nil || len(d) == 0 {
 			continue // the check stack says so
 		}
-		template, err := assembly.Deployed(ctx, e.cloudformation, stack)
+		template, err := e.template(ctx, stack)
 		if err != nil {
 			return lines, err
 		}

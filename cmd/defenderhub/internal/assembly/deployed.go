@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
@@ -29,17 +30,23 @@ func Deployed(ctx context.Context, api Stacks, stack string) (Template, error) {
 	return t, nil
 }
 
+// variables returns the environment of a function, nil for another resource.
+func (r Resource) variables() map[string]any {
+	if r.Type != "AWS::Lambda::Function" {
+		return nil
+	}
+	environment, _ := r.Properties["Environment"].(map[string]any)
+	variables, _ := environment["Variables"].(map[string]any)
+	return variables
+}
+
 // EngineTables returns the logical IDs of the state tables of self-managed engines. The environment of
 // their functions identifies them: other tables of a stack may have similar names, and the
 // correlator's has the same keys.
 func (t Template) EngineTables() []string {
 	var all []string
 	for _, r := range t.Resources {
-		if r.Type != "AWS::Lambda::Function" {
-			continue
-		}
-		environment, _ := r.Properties["Environment"].(map[string]any)
-		variables, _ := environment["Variables"].(map[string]any)
+		variables := r.variables()
 		_, queue := variables[contract.EnvTelemetryQueueURL]
 		_, stream := variables[contract.EnvTelemetryStream]
 		table, _ := variables[contract.EnvStateTable].(map[string]any)
@@ -48,4 +55,41 @@ func (t Template) EngineTables() []string {
 		}
 	}
 	return all
+}
+
+// Queues returns the logical IDs of the queues that our functions use, or that what invokes them uses,
+// with the dead-letter queues of all these. A stack may have queues of others with similar names.
+func (t Template) Queues() map[string]bool {
+	kinds, functions := map[string]string{}, map[string]bool{}
+	for _, r := range t.Resources {
+		kinds[r.LogicalID] = r.Type
+		for name := range r.variables() {
+			if strings.HasPrefix(name, contract.EnvPrefix) {
+				functions[r.LogicalID] = true
+			}
+		}
+	}
+	ours := map[string]bool{}
+	add := func(value any) {
+		Walk(value, func(text string) {
+			if kinds[text] == "AWS::SQS::Queue" {
+				ours[text] = true
+			}
+		})
+	}
+	for _, r := range t.Resources {
+		invokes := false
+		if r.Type == "AWS::Lambda::EventSourceMapping" || r.Type == "AWS::Scheduler::Schedule" {
+			Walk(r.Properties, func(text string) { invokes = invokes || functions[text] })
+		}
+		if invokes || functions[r.LogicalID] {
+			add(r.Properties)
+		}
+	}
+	for _, r := range t.Resources {
+		if ours[r.LogicalID] {
+			add(r.Properties["RedrivePolicy"])
+		}
+	}
+	return ours
 }
