@@ -371,7 +371,7 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	}
 	f.makeQueues(p)
 	f.ledger = newLedger(f, p)
-	f.function = f.newFunction("Function", p, or(p.Timeout, defaultTimeout), !p.withoutEvents, "Imports security events of AWS IoT into AWS Security Hub")
+	f.function = f.newFunction("Function", p, or(p.Timeout, defaultTimeout), true, "Imports security events of AWS IoT into AWS Security Hub")
 	if live, _ := p.behaviors(); live != nil {
 		f.function.AddEnvironment(new(contract.EnvLiveBehaviors), new(live.String()), nil)
 	}

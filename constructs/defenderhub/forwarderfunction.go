@@ -8,22 +8,23 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
-// newFunction creates one of the two functions that run the same program. Events and audits need
-// different timeouts, and only the function for events needs the permissions for device events.
-func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Duration, deviceEvents bool, description string) awslambda.Function {
+// newFunction creates one of the two functions that run the same program: the one for events or the
+// one for audits. They need different timeouts and permissions.
+func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Duration, events bool, description string) awslambda.Function {
 	g := goFunction{
 		description: description, code: p.code, FunctionProps: value(p.Function),
 		timeout: timeout, memoryMiB: or(p.MemoryMiB, max(defaultMemoryMiB, contract.MemoryForBatch(or(p.BatchSize, defaultBatchSize)))),
 		environment: f.environment(p), key: p.EncryptionKey,
 		statements: f.permissions(p), suppressions: aliasSuppressions(f, p.EncryptionKey),
 	}
-	if deviceEvents {
+	if events && !p.withoutEvents {
 		// Finds the things to which the certificate of an additional connection is attached.
 		g.statements = append(g.statements, allow([]string{"iot:ListPrincipalThings"}, "*"))
 		g.suppressions = append(g.suppressions, nagSuppression{
@@ -31,7 +32,7 @@ func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Durati
 			findings: []string{"Resource::*"},
 		})
 	}
-	if p.AuditTopic != nil {
+	if !events || p.alarmsShareAuditTopic() {
 		g.statements = append(g.statements, allow([]string{"iot:DescribeAccountAuditConfiguration", "iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding"}, "*"))
 		g.suppressions = append(g.suppressions, nagSuppression{
 			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for reading the findings and the configuration of audits, so the actions cannot name a resource.",
@@ -39,6 +40,16 @@ func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Durati
 		})
 	}
 	return newGoFunction(f, id, g)
+}
+
+// alarmsShareAuditTopic reports whether alarms have the topic of audits, so that the queue for events
+// receives the results of audits too.
+func (p ForwarderProps) alarmsShareAuditTopic() bool {
+	topics := []awssns.ITopic{p.DetectTopic}
+	for _, d := range p.Detects {
+		topics = append(topics, value(value(d).Native).Topic)
+	}
+	return p.AuditTopic != nil && slices.ContainsFunc(topics, func(t awssns.ITopic) bool { return t != nil && *t.TopicArn() == *p.AuditTopic.TopicArn() })
 }
 
 // environment returns the function's environment; see package contract.

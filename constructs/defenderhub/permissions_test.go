@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/jsii-runtime-go"
+
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/correlation"
@@ -88,8 +91,23 @@ func TestForwarderAndAuditFunctionsHaveLeastPrivilege(t *testing.T) {
 	starts := awsCalls(t, "internal/startaudit")
 	calls := append(awsCalls(t, "forwarder"), polling...)
 	slices.Sort(calls)
-	if got, want := allowed(forwarderTemplate(t, defenderhub.ForwarderProps{}), ""), slices.Compact(calls); !slices.Equal(got, want) {
-		t.Errorf("the forwarder is allowed %v\nand calls                %v", got, want)
+	calls = slices.Compact(calls)
+	without := func(excluded ...string) []string {
+		return slices.DeleteFunc(slices.Clone(calls), func(a string) bool { return slices.Contains(excluded, a) })
+	}
+	ofAudits := []string{"iot:DescribeAccountAuditConfiguration", "iot:ListAuditFindings", "iot:ListRelatedResourcesForAuditFinding"}
+	tp := forwarderTemplate(t, defenderhub.ForwarderProps{})
+	for prefix, want := range map[string][]string{"ForwarderFunction": without(ofAudits...), "ForwarderAuditFunction": without("iot:ListPrincipalThings")} {
+		if got := allowed(tp, prefix); !slices.Equal(got, want) {
+			t.Errorf("%s is allowed %v\nand calls %v", prefix, got, want)
+		}
+	}
+	// The results of audits also reach the queue for events if alarms have the same topic.
+	stack := newStack()
+	topic := awssns.NewTopic(stack, jsii.String("Topic"), nil)
+	defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{AuditTopic: topic, DetectTopic: topic, Prebuilt: prebuilt})
+	if got := allowed(synth(t, stack), "ForwarderFunction"); !slices.Equal(got, calls) {
+		t.Errorf("with one topic the function for events is allowed %v\nand calls %v", got, calls)
 	}
 	if got := allowed(auditTemplate(t, &defenderhub.AuditProps{RunOnDeploy: true, Prebuilt: prebuilt}), ""); !slices.Equal(got, starts) {
 		t.Errorf("the function of RunOnDeploy is allowed %v\nand calls %v", got, starts)
