@@ -23,6 +23,7 @@ import (
 type call struct {
 	arn        func(service, resource string) string
 	name       string // what the operation's path names
+	principal  string // of a thing
 	query      url.Values
 	parameters parameters
 }
@@ -93,8 +94,7 @@ func init() {
 		{"dynamodb", table, []string{"DeleteItem", "GetItem", "PutItem", "UpdateItem"}},
 		{"dynamodb", tableOrIndex, []string{"Query", "Scan"}},
 		{"kinesis", stream, []string{"GetRecords", "GetShardIterator", "ListShards", "PutRecord", "PutRecords"}},
-		// The kind of resource is unverified of GetEffectivePolicies and of those that attach and
-		// detach a thing's principal.
+		// GetEffectivePolicies and ListPrincipalThings may also be limited to a certificate.
 		{"iot", nothing, []string{
 			"CreateAuditSuppression", "CreateKeysAndCertificate", "DeleteAuditSuppression", "DescribeAccountAuditConfiguration", "DescribeAuditSuppression", "DescribeAuditTask",
 			"DescribeEndpoint", "GetEffectivePolicies", "ListAuditFindings", "ListAuditTasks", "ListCertificates", "ListCustomMetrics", "ListDimensions", "ListPolicies",
@@ -105,9 +105,10 @@ func init() {
 		{"iot", named("iot", "rolealias/"), []string{"DescribeRoleAlias"}},
 		{"iot", named("iot", "scheduledaudit/"), []string{"DescribeScheduledAudit"}},
 		{"iot", named("iot", "securityprofile/"), []string{"CreateSecurityProfile", "DeleteSecurityProfile"}},
-		{"iot", named("iot", "thing/"), []string{"AttachThingPrincipal", "CreateThing", "DeleteThing", "DescribeThing", "DetachThingPrincipal", "ListThingGroupsForThing", "ListThingPrincipals"}},
+		{"iot", named("iot", "thing/"), []string{"CreateThing", "DeleteThing", "DescribeThing", "ListThingGroupsForThing", "ListThingPrincipals"}},
 		{"iot", named("iot", "thinggroup/"), []string{"DescribeThingGroup"}},
 		{"iot", func(c call) ([]string, error) { return []string{c.parameters.Target}, nil }, []string{"AttachPolicy", "DetachPolicy"}},
+		{"iot", func(c call) ([]string, error) { return []string{c.principal}, nil }, []string{"AttachThingPrincipal", "DetachThingPrincipal"}},
 		{"iot", func(c call) ([]string, error) { return []string{c.query.Get("resourceArn")}, nil }, []string{"ListTagsForResource"}},
 	} {
 		for _, name := range of.names {
@@ -267,7 +268,7 @@ func read(service string, r *http.Request, arn func(service, resource string) st
 	if err != nil {
 		return nil, err
 	}
-	c := call{arn: arn, query: r.URL.Query()}
+	c := call{arn: arn, principal: r.Header.Get("X-Amzn-Principal"), query: r.URL.Query()}
 	var form url.Values
 	if query[service] {
 		if form, err = url.ParseQuery(string(body)); err != nil {

@@ -35,15 +35,16 @@ var (
 	}
 	devicePolicy = []cli.Statement{
 		{Actions: []string{"iot:CreatePolicy", "iot:DeletePolicy", "iot:DeletePolicyVersion", "iot:TagResource"}, Resources: policies},
-		// That AttachThingPrincipal and DetachThingPrincipal accept a thing as resource is unverified.
-		{Actions: []string{"iot:AttachThingPrincipal", "iot:CreateThing", "iot:DeleteThing", "iot:DetachThingPrincipal"}, Resources: things},
-		{Actions: []string{"iot:AttachPolicy", "iot:DeleteCertificate", "iot:DetachPolicy", "iot:UpdateCertificate"}, Resources: certs},
+		{Actions: []string{"iot:CreateThing", "iot:DeleteThing"}, Resources: things},
+		// The resource of the actions that attach and detach a thing's principal is the principal.
+		// https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
+		{Actions: []string{"iot:AttachPolicy", "iot:AttachThingPrincipal", "iot:DeleteCertificate", "iot:DetachPolicy", "iot:DetachThingPrincipal", "iot:UpdateCertificate"}, Resources: certs},
 		{Actions: []string{"iot:CreateKeysAndCertificate", "iot:DescribeEndpoint"}, Resources: []string{"*"}},
 	}
 	cleaning = []cli.Statement{
 		{Actions: []string{"iot:DeletePolicy", "iot:DeletePolicyVersion", "iot:ListTagsForResource"}, Resources: policies},
-		{Actions: []string{"iot:DeleteThing", "iot:DetachThingPrincipal", "iot:ListThingPrincipals"}, Resources: things},
-		{Actions: []string{"iot:DeleteCertificate", "iot:DetachPolicy", "iot:UpdateCertificate"}, Resources: certs},
+		{Actions: []string{"iot:DeleteThing", "iot:ListThingPrincipals"}, Resources: things},
+		{Actions: []string{"iot:DeleteCertificate", "iot:DetachPolicy", "iot:DetachThingPrincipal", "iot:UpdateCertificate"}, Resources: certs},
 		{Actions: []string{"iot:ListPolicies", "iot:ListThings"}, Resources: []string{"*"}},
 	}
 )
@@ -79,7 +80,7 @@ type Stacks interface {
 
 // client is an MQTT connection.
 type client interface {
-	Publish(topic, payload string) error
+	Publish(ctx context.Context, topic, payload string) error
 	Close()
 }
 
@@ -195,8 +196,8 @@ const (
 
 func (d *device) connect(ctx context.Context) (client, error) {
 	for attempt := 1; ; attempt++ {
-		c, err := d.lab.dial(net.JoinHostPort(d.host, strconv.Itoa(d.lab.port)), d.lab.name, d.keys, d.lab.ca)
-		if err == nil || attempt == connectAttempts {
+		c, err := d.lab.dial(ctx, net.JoinHostPort(d.host, strconv.Itoa(d.lab.port)), d.lab.name, d.keys, d.lab.ca)
+		if err == nil || attempt == connectAttempts || ctx.Err() != nil {
 			return c, err
 		}
 		select {
@@ -212,7 +213,7 @@ const mqttTimeout = 20 * time.Second
 // connection is a client of the MQTT library paho.
 type connection struct{ paho.Client }
 
-func dial(address, clientID string, k keys, ca string) (client, error) {
+func dial(ctx context.Context, address, clientID string, k keys, ca string) (client, error) {
 	pair, err := tls.X509KeyPair([]byte(k.certificate), []byte(k.private))
 	if err != nil {
 		return nil, err
@@ -223,7 +224,8 @@ func dial(address, clientID string, k keys, ca string) (client, error) {
 	}
 	c := paho.NewClient(paho.NewClientOptions().AddBroker("ssl://" + address).SetClientID(clientID).SetAutoReconnect(false).SetConnectTimeout(mqttTimeout).
 		SetTLSConfig(&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}))
-	if err := done(c.Connect(), "connect to "+address); err != nil {
+	if err := done(ctx, c.Connect(), "connect to "+address); err != nil {
+		c.Disconnect(0) // also a connection that is still being made
 		return nil, err
 	}
 	return connection{c}, nil
@@ -248,8 +250,12 @@ func authorities(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-func done(t paho.Token, what string) error {
-	if !t.WaitTimeout(mqttTimeout) {
+func done(ctx context.Context, t paho.Token, what string) error {
+	select {
+	case <-t.Done():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(mqttTimeout):
 		return fmt.Errorf("%s: no answer within %s", what, mqttTimeout)
 	}
 	if err := t.Error(); err != nil {
@@ -259,8 +265,8 @@ func done(t paho.Token, what string) error {
 }
 
 // Publish publishes with quality of service 1.
-func (c connection) Publish(topic, payload string) error {
-	return done(c.Client.Publish(topic, 1, false, payload), "publish to "+topic)
+func (c connection) Publish(ctx context.Context, topic, payload string) error {
+	return done(ctx, c.Client.Publish(topic, 1, false, payload), "publish to "+topic)
 }
 
 // Close disconnects.

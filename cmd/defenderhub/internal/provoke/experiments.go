@@ -112,7 +112,7 @@ func (l *lab) audit(ctx context.Context) error {
 }
 
 func longMessage(ctx context.Context, l *lab) error {
-	d, err := l.newDevice(ctx, topicOf("data"))
+	d, err := l.newDevice(ctx)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func longMessage(ctx context.Context, l *lab) error {
 	defer c.Close()
 	topic := "defenderhub/provoke/" + l.name
 	for _, text := range []string{"okay", "this is far beyond a byte!"} {
-		if err := c.Publish(topic, text); err != nil {
+		if err := c.Publish(ctx, topic, text); err != nil {
 			return err
 		}
 	}
@@ -133,7 +133,7 @@ func longMessage(ctx context.Context, l *lab) error {
 	}
 	// Native Detect clears the alarm after a conforming message. The self-managed engine clears it
 	// after a window in which the device is connected and sends no violating message.
-	return l.await(ctx, ofBehavior(messageSize)(l), asff.Archived, every(time.Minute, func() error { return c.Publish(topic, "okay") }))
+	return l.await(ctx, ofBehavior(messageSize)(l), asff.Archived, every(time.Minute, func() error { return c.Publish(ctx, topic, "okay") }))
 }
 
 func duplicate(ctx context.Context, l *lab) error {
@@ -173,16 +173,16 @@ func openPort(ctx context.Context, l *lab) error {
 		return err
 	}
 	defer c.Close()
-	send := func(ports ...int) func() error {
-		return every(reportEvery, func() error {
-			l.s.Say("reporting the open ports %v to %s", ports, topic)
-			return c.Publish(topic, deviceReport(time.Now(), ports...))
-		})
-	}
-	if err := l.await(ctx, ofBehavior(telnet)(l), asff.Active, send(22, 23)); err != nil {
+	ports := []int{22, 23}
+	report := every(reportEvery, func() error { // for both waits, so that no two reports are too close
+		l.s.Say("reporting the open ports %v to %s", ports, topic)
+		return c.Publish(ctx, topic, deviceReport(time.Now(), ports...))
+	})
+	if err := l.await(ctx, ofBehavior(telnet)(l), asff.Active, report); err != nil {
 		return hint(err, "the profile starter must be deployed (-c defenderhub:profile=starter)")
 	}
-	return l.await(ctx, ofBehavior(telnet)(l), asff.Archived, send(22))
+	ports = []int{22}
+	return l.await(ctx, ofBehavior(telnet)(l), asff.Archived, report)
 }
 
 // reportTopic returns the topic to which devices of the deployment publish their reports: the

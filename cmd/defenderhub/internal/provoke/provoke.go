@@ -95,6 +95,9 @@ func Command() *cli.Command {
 	return group
 }
 
+// findTime limits how long the last look for the finding delays the removal of what was created.
+const findTime = 20 * time.Second
+
 // options are the values of the flags.
 type options struct {
 	wait, poll time.Duration
@@ -109,7 +112,7 @@ type lab struct {
 	iot          IoT
 	hub          hub.API
 	stacks       Stacks
-	dial         func(address, clientID string, k keys, ca string) (client, error)
+	dial         func(ctx context.Context, address, clientID string, k keys, ca string) (client, error)
 	name, region string
 	account      string
 }
@@ -142,7 +145,9 @@ func (l *lab) do(ctx context.Context, e experiment) error {
 		return err
 	}
 	run := e.run(ctx, l)
-	found, err := hub.Find(context.WithoutCancel(ctx), l.hub, l.region, e.finding(l))
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), findTime)
+	defer cancel()
+	found, err := hub.Find(last, l.hub, l.region, e.finding(l))
 	if err != nil || len(found) == 0 {
 		return errors.Join(run, err)
 	}

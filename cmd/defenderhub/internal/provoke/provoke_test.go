@@ -33,6 +33,7 @@ type cloud struct {
 	audits           []time.Time
 	calls            []string
 	published        []string
+	publishedAt      []time.Time
 	connected        int
 	fail             string
 	// since is the time at which the finding's condition began or ended. archived reports that it ended.
@@ -220,7 +221,8 @@ func (c *cloud) GetFindings(_ context.Context, in *securityhub.GetFindingsInput,
 // condition.
 type mqtt struct{ *cloud }
 
-func (m mqtt) Publish(topic, payload string) error {
+func (m mqtt) Publish(_ context.Context, topic, payload string) error {
+	m.publishedAt = append(m.publishedAt, time.Now())
 	m.published = append(m.published, topic+" "+payload)
 	switch {
 	case strings.HasPrefix(payload, "{"):
@@ -257,7 +259,7 @@ func testLab(c *cloud, s *cli.Session) *lab {
 	return &lab{
 		s: s, iot: c, hub: c, stacks: c, name: prefix + "0000", region: "eu-west-1", account: account,
 		options: options{stack: "DefenderHub", poll: 10 * time.Second},
-		dial: func(string, string, keys, string) (client, error) {
+		dial: func(context.Context, string, string, keys, string) (client, error) {
 			if c.connected++; c.connected == 2 {
 				c.condition(false)
 			}
@@ -296,6 +298,64 @@ func TestReportsGoToTheTopicOfTheStack(t *testing.T) {
 			t.Errorf("report topic %q: error %v, published %v, want on %s", topic, err, c.published, want)
 		}
 	}
+}
+
+// Device Defender does not accept reports of a device that are less than five minutes apart.
+func TestReportsAreFiveMinutesApart(t *testing.T) {
+	c := newCloud()
+	if _, _, err := provoke(t, "telnet", c, time.Hour); err != nil || !strings.Contains(c.published[len(c.published)-1], `"total":1`) {
+		t.Fatalf("error %v, published %v, want a last report with one port", err, c.published)
+	}
+	for i := range len(c.publishedAt) - 1 {
+		if gap := c.publishedAt[i+1].Sub(c.publishedAt[i]); gap < 5*time.Minute {
+			t.Errorf("reports %d and %d are %s apart, want at least 5m", i, i+1, gap)
+		}
+	}
+}
+
+func TestPolicyOfADeviceAllowsOnlyItsTopics(t *testing.T) {
+	for _, e := range []struct {
+		run  func(context.Context, *lab) error
+		want string
+	}{
+		{longMessage, `"Action":"iot:Publish","Resource":["arn:aws:iot:*:*:topic/defenderhub/provoke/` + prefix + `0000"]}`},
+		{duplicate, `"Action":"iot:Publish","Resource":["arn:aws:iot:*:*:topic/defenderhub/provoke/` + prefix + `0000"]}`},
+		{openPort, `"Action":"iot:Publish","Resource":["arn:aws:iot:*:*:topic/defenderhub/provoke/` + prefix + `0000","arn:aws:iot:*:*:topic/$aws/things/` + prefix + `0000/defender/metrics/json"]}`},
+	} {
+		c := newCloud()
+		c.fail = "CreateThing" // after the policy
+		l := testLab(c, &cli.Session{Out: new(bytes.Buffer), Err: new(bytes.Buffer), Yes: true})
+		_ = e.run(t.Context(), l)
+		if got := c.policies[l.name]; !strings.Contains(got, e.want) {
+			t.Errorf("policy %s, want %s", got, e.want)
+		}
+	}
+}
+
+// silentHub is a Security Hub that does not answer.
+type silentHub struct{}
+
+func (silentHub) GetFindings(ctx context.Context, _ *securityhub.GetFindingsInput, _ ...func(*securityhub.Options)) (*securityhub.GetFindingsOutput, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestSilentSecurityHubDoesNotKeepResourcesAfterCtrlC(t *testing.T) {
+	c := newCloud()
+	synctest.Test(t, func(t *testing.T) {
+		s := &cli.Session{Out: new(bytes.Buffer), Err: new(bytes.Buffer), Yes: true}
+		l := testLab(c, s)
+		l.hub, l.wait = silentHub{}, time.Hour
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		begin := time.Now()
+		if err := errors.Join(l.do(ctx, experiments[1]), s.Close()); err == nil {
+			t.Error("no error")
+		}
+		if late := time.Since(begin) - 5*time.Minute; late > time.Minute || len(c.policies)+len(c.things) > 0 {
+			t.Errorf("ended %s after Ctrl-C with the policies %v and the things %v, want none within a minute", late, c.policies, c.things)
+		}
+	})
 }
 
 func TestResourcesAreRemovedAfterAFailure(t *testing.T) {
