@@ -260,11 +260,17 @@ func orElse[E any](list, other []E) []E {
 	return other
 }
 
-// parseTime reads a time of RFC 3339 from 1970 to 2200, with any precision and in lower case.
+// timeForms are the forms of times in findings, which have any precision. An offset may lack its
+// colon, or its minutes.
+// https://docs.aws.amazon.com/securityhub/1.0/APIReference/Welcome.html#timestamps
+var timeForms = []string{time.RFC3339, "2006-01-02T15:04:05Z0700", "2006-01-02T15:04:05Z07"}
+
+// parseTime reads a time from 1970 to 2200, also in lower case.
 func parseTime(s text) (time.Time, error) {
-	t, err := time.Parse(time.RFC3339Nano, strings.ToUpper(string(s)))
-	if err != nil || t.Year() < 1970 || t.Year() > 2200 {
-		return time.Time{}, fmt.Errorf("time %.40q, want RFC 3339 from 1970 to 2200", string(s))
+	for _, form := range timeForms {
+		if t, err := time.Parse(form, strings.ToUpper(string(s))); err == nil && t.Year() >= 1970 && t.Year() <= 2200 {
+			return t.UTC(), nil
+		}
 	}
-	return t.UTC(), nil
+	return time.Time{}, fmt.Errorf("time %.40q, want RFC 3339 from 1970 to 2200", string(s))
 }

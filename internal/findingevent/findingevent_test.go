@@ -72,6 +72,12 @@ func TestEventsOfAnyProduct(t *testing.T) {
 		{"nanoseconds and an offset", `,"ProcessedAt":"2026-11-30T06:00:00.123456789+01:00"`, func(e Event) bool {
 			return e.Order.Processed.Equal(time.Date(2026, 11, 30, 5, 0, 0, 123456789, time.UTC))
 		}},
+		{"offset without a colon", `,"ProcessedAt":"2024-01-04T15:25:10.5-1759"`, func(e Event) bool {
+			return e.Order.Processed.Equal(time.Date(2024, 1, 5, 9, 24, 10, 500_000_000, time.UTC))
+		}},
+		{"offset of hours", `,"ProcessedAt":"2024-01-04T15:25:10+02"`, func(e Event) bool {
+			return e.Order.Processed.Equal(time.Date(2024, 1, 4, 13, 25, 10, 0, time.UTC))
+		}},
 		{"related findings of the provider", `,"FindingProviderFields":{"RelatedFindings":[{"ProductArn":"p","Id":"i"},{}]}`, func(e Event) bool { return len(e.Related) == 1 && e.Related[0].ID == "i" }},
 		{"default product without our ID", `,"ProductArn":"arn:aws:securityhub:r:1:product/1/default"`, func(e Event) bool { _, ok := e.DeviceSource(); return !ok && e.Product() == DefaultProduct }},
 		{"default product with our ID", `,"ProductArn":"arn:aws:securityhub:r:1:product/1/default","Id":"defenderhub/behavior/r/p/b/c"`, func(e Event) bool {
