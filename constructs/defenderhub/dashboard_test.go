@@ -148,8 +148,12 @@ func TestInsightsAreAboutAWSIoTAndWaitForSecurityHub(t *testing.T) {
 			t.Errorf("%s depends on %v, want Security Hub alone", id, tp[id].DependsOn)
 		}
 	}
-	if want := map[string]int{"ResourceId": 1, "GeneratorId": 2, "Title": 1}; fmt.Sprint(group) != fmt.Sprint(want) {
+	if want := map[string]int{"ResourceId": 1, "Title": 3}; fmt.Sprint(group) != fmt.Sprint(want) {
 		t.Errorf("grouped by %v, want %v", group, want)
+	}
+	checks := tp.named(t, "AWS::SecurityHub::Insight", "HubDashboardChecksInsight").Properties
+	if got := text(path(checks, "Filters", "ProductFields")); got != `[{"Comparison":"EQUALS","Key":"ReportType","Value":"AuditFinding"}]` {
+		t.Errorf("the insight about checks filters by %s, want findings of audits", got)
 	}
 }
 

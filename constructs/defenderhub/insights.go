@@ -17,14 +17,17 @@ type filters = awssecurityhub.CfnInsight_AwsSecurityFindingFiltersProperty
 // Device Defender's own integration, which have the same resource types.
 func (d *dashboard) addInsights(incidents bool) {
 	d.insight("Resources", "AWS IoT: devices and resources with the most findings", "ResourceId", open(filters{}))
-	d.insight("Generators", "AWS IoT: checks, behaviors and events with the most findings", "GeneratorId", open(filters{}))
+	// The title of an audit finding is its check and its reason. GeneratorId does not group findings: it
+	// is another one for each audit finding, and the security profile for a behavior.
+	ofAudits := &[]any{&awssecurityhub.CfnInsight_MapFilterProperty{Comparison: new("EQUALS"), Key: new("ReportType"), Value: new("AuditFinding")}}
+	d.insight("Checks", "AWS IoT: audit checks with the most findings", "Title", open(filters{ProductFields: ofAudits}))
 	d.insight("Urgent", "AWS IoT: critical and high findings", "Title", open(filters{SeverityLabel: equal("CRITICAL", "HIGH")}))
 	if incidents {
 		f := open(filters{})
 		f.GeneratorId = &[]any{comparison("PREFIX", correlation.GeneratorPrefix)}
 		d.insight("Incidents", "AWS IoT: devices with incidents", "ResourceId", f)
 	}
-	d.insight("FalsePositives", "AWS IoT: checks and behaviors with false positives", "GeneratorId", ofIoT(filters{VerificationState: equal("FALSE_POSITIVE")}))
+	d.insight("FalsePositives", "AWS IoT: false positives", "Title", ofIoT(filters{VerificationState: equal("FALSE_POSITIVE")}))
 }
 
 func (d *dashboard) insight(id, name, groupBy string, f filters) {
