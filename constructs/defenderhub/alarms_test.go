@@ -153,7 +153,7 @@ func TestDocsStateTheCostOfAlarms(t *testing.T) {
 	for _, want := range []string{
 		fmt.Sprintf("watch %d, with an audit topic %d, which is %.2f or %.2f USD", forwarder, audits, float64(forwarder)/10, float64(audits)/10),
 		fmt.Sprintf("eleven alarms watch %d, which is %.2f USD", engine, float64(engine)/10),
-		fmt.Sprintf("eight alarms watch %d, which is %.2f USD", correlator, float64(correlator)/10),
+		fmt.Sprintf("nine alarms watch %d, which is %.2f USD", correlator, float64(correlator)/10),
 	} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("docs/operations.md does not say %q", want)

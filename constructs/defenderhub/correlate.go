@@ -104,7 +104,7 @@ type CorrelateProps struct {
 	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarms notify nobody.
 	AlarmTopic awssns.ITopic
 	// Alarms tune the alarms.
-	// Default: nil, eight alarms.
+	// Default: nil, nine alarms.
 	Alarms *CorrelateAlarmsProps
 
 	// executable is the path of the program, set by compile.

@@ -34,13 +34,13 @@ func correlateTemplate(t *testing.T, props defenderhub.CorrelateProps) template 
 func TestCorrelateDeploysARuleAQueueAndAFunction(t *testing.T) {
 	stack := newStack()
 	c := defenderhub.NewCorrelate(stack, jsii.String("Correlate"), correlate(stack, defenderhub.CorrelateProps{}))
-	if c.Rule() == nil || c.Queue() == nil || c.DeadLetterQueue() == nil || c.Function() == nil || c.StateTable() == nil || len(c.Alarms()) != 8 {
+	if c.Rule() == nil || c.Queue() == nil || c.DeadLetterQueue() == nil || c.Function() == nil || c.StateTable() == nil || len(c.Alarms()) != 9 {
 		t.Errorf("parts %+v, want all of them and 8 alarms", c)
 	}
 	tp := synth(t, stack)
 	for kind, want := range map[string]int{
 		"AWS::Events::Rule": 1 + 1, "AWS::SQS::Queue": 3 + 2, "AWS::Lambda::Function": 1 + 1, "AWS::DynamoDB::Table": 1 + 1, "AWS::Scheduler::Schedule": 1,
-		"AWS::CloudWatch::Alarm": 6 + 8, "AWS::Lambda::EventSourceMapping": 2 + 1, "AWS::SNS::Topic": 0,
+		"AWS::CloudWatch::Alarm": 6 + 9, "AWS::Lambda::EventSourceMapping": 2 + 1, "AWS::SNS::Topic": 0,
 	} {
 		if got := len(tp.ids(kind)); got != want {
 			t.Errorf("%d of %s, want %d", got, kind, want)
@@ -97,7 +97,7 @@ func TestCorrelatorReadsItsProps(t *testing.T) {
 		},
 	}
 	hub := defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(props))
-	if hub.Correlate() == nil || len(hub.Correlate().Alarms()) != 7 {
+	if hub.Correlate() == nil || len(hub.Correlate().Alarms()) != 8 {
 		t.Error("Correlate is missing, or has not 7 alarms")
 	}
 	var file rulefile.Config

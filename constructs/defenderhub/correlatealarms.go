@@ -12,6 +12,10 @@ type CorrelateAlarmsProps struct {
 	// DeadLetters goes off when messages are in the dead-letter queue.
 	// Default: above 0 messages in 1 of 1 periods.
 	DeadLetters Alarm
+	// LostEvents goes off when Amazon EventBridge can deliver events neither to the queue nor to the
+	// dead-letter queue, as when the policy of an imported EncryptionKey does not allow it.
+	// Default: above 0 events in 1 of 1 periods.
+	LostEvents Alarm
 	// OldestMessage goes off when an event has waited too long in the queue.
 	// Default: above 900 seconds in 1 of 1 periods.
 	OldestMessage Alarm
@@ -41,6 +45,7 @@ type CorrelateAlarmsProps struct {
 func (p CorrelateAlarmsProps) validate() error {
 	var f faults
 	f.alarm("DeadLetters", p.DeadLetters)
+	f.alarm("LostEvents", p.LostEvents)
 	f.alarm("OldestMessage", p.OldestMessage)
 	f.alarm("Failures", p.Failures)
 	f.alarm("Errors", p.Errors)
@@ -57,6 +62,7 @@ func (c *correlate) newAlarms(props CorrelateProps) []awscloudwatch.IAlarm {
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
 		"The dead-letter queue has events of Security Hub that could not be correlated, or that could not be delivered. Correct the cause, then delete them",
 		c.events.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
+	a.add("LostEventsAlarm", p.LostEvents, Alarm{Periods: 1}, lostEvents, c.events.lost())
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},
 		"Findings wait to be correlated: the correlator fails or is throttled. Read its log",
 		oldestMessage(map[string]awssqs.Queue{"events": c.events.queue}))

@@ -82,7 +82,7 @@ func TestDashboardShowsEveryPart(t *testing.T) {
 			}
 			delete(shown, title)
 		}
-		if n := len(shown["Alarms"].Properties.Alarms); n != 6+11+8 {
+		if n := len(shown["Alarms"].Properties.Alarms); n != 6+11+9 {
 			t.Errorf("the dashboard shows %d alarms, want %d", n, 6+11+8)
 		}
 		if delete(shown, "Alarms"); len(shown) > 0 {

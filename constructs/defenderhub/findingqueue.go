@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
@@ -57,6 +58,20 @@ func newFindingQueue(scope constructs.Construct, o findingQueueOptions) *finding
 	}
 	return q
 }
+
+// lost returns the metric of events that EventBridge could send neither to the queue nor to the
+// dead-letter queue.
+// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html
+func (q *findingQueue) lost() awscloudwatch.IMetric {
+	return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
+		Namespace: new("AWS/Events"), MetricName: new("InvocationsFailedToBeSentToDlq"),
+		DimensionsMap: &map[string]*string{"RuleName": q.rule.Ref()}, Statistic: new("Sum"), Period: seconds(alarmPeriod),
+	})
+}
+
+// lostEvents describes the alarm on lost. One key encrypts both queues, so its policy is the usual
+// cause.
+const lostEvents = "EventBridge could deliver events neither to the queue nor to the dead-letter queue, and they are lost. Let events.amazonaws.com use the key that encrypts both queues, and check their policies"
 
 // letRuleSend lets an EventBridge rule send to a queue.
 // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html

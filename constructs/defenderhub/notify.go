@@ -135,7 +135,7 @@ type NotifyProps struct {
 	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarms notify nobody.
 	AlarmTopic awssns.ITopic
 	// Alarms tune the alarms.
-	// Default: nil, seven alarms.
+	// Default: nil, eight alarms.
 	Alarms *NotifyAlarmsProps
 
 	// executable is the path of the program, set by compile.

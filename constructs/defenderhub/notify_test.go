@@ -49,13 +49,13 @@ func notifySettings(t *testing.T, props defenderhub.NotifyProps) notification.Co
 func TestNotifyWithoutPropsHasNoSubscriber(t *testing.T) {
 	stack := newStack()
 	n := newNotify(stack, defenderhub.NotifyProps{})
-	if n.Topic() == nil || n.ChatTopic() == nil || n.Rule() == nil || n.Queue() == nil || n.DeadLetterQueue() == nil || n.Function() == nil || n.RecordTable() == nil || len(n.Alarms()) != 7 {
-		t.Errorf("parts %+v, want all of them and 7 alarms", n)
+	if n.Topic() == nil || n.ChatTopic() == nil || n.Rule() == nil || n.Queue() == nil || n.DeadLetterQueue() == nil || n.Function() == nil || n.RecordTable() == nil || len(n.Alarms()) != 8 {
+		t.Errorf("parts %+v, want all of them and 8 alarms", n)
 	}
 	tp := synth(t, stack)
 	for kind, want := range map[string]int{
 		"AWS::SNS::Topic": 2, "AWS::SNS::Subscription": 0, "AWS::Chatbot::SlackChannelConfiguration": 0, "AWS::KMS::Key": 0, "AWS::Events::Rule": 1, "AWS::SQS::Queue": 2,
-		"AWS::Lambda::Function": 1, "AWS::DynamoDB::Table": 1, "AWS::Scheduler::Schedule": 1, "AWS::CloudWatch::Alarm": 7,
+		"AWS::Lambda::Function": 1, "AWS::DynamoDB::Table": 1, "AWS::Scheduler::Schedule": 1, "AWS::CloudWatch::Alarm": 8,
 	} {
 		if got := len(tp.ids(kind)); got != want {
 			t.Errorf("%d of %s, want %d", got, kind, want)
@@ -191,6 +191,23 @@ func TestNotifyTimeZones(t *testing.T) {
 	}
 }
 
+// Both queues have one key, so a policy without EventBridge loses events without a dead letter.
+func TestLostEventsRaiseAnAlarm(t *testing.T) {
+	stack := newStack()
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Correlate: &defenderhub.CorrelateProps{}, Notify: &defenderhub.NotifyProps{}}))
+	tp := synth(t, stack)
+	for _, part := range []string{"HubCorrelate", "HubNotify"} {
+		alarm := tp.named(t, "AWS::CloudWatch::Alarm", part+"LostEventsAlarm").Properties
+		dimensions := text(alarm["Dimensions"])
+		if alarm["Namespace"] != "AWS/Events" || alarm["MetricName"] != "InvocationsFailedToBeSentToDlq" || dimensions != `[{"Name":"RuleName","Value":{"Ref":"`+tp.idOf(t, "AWS::Events::Rule", part+"Rule")+`"}}]` {
+			t.Errorf("%s watches %s, want the events that its rule lost", part, text(alarm))
+		}
+		if got := comparison(alarm); got != "> 0 for 1, notBreaching" {
+			t.Errorf("%s: condition %s, want one lost event", part, got)
+		}
+	}
+}
+
 // The schedule's expression is made from a time of day, so that a reference cannot be one.
 func TestNotifyTimesAreKnownAtSynthesis(t *testing.T) {
 	at := *awscdk.NewCfnParameter(newStack(), jsii.String("At"), nil).ValueAsString()
@@ -250,8 +267,8 @@ func TestNotifySchedules(t *testing.T) {
 	if got := hourly.one(t, "AWS::Scheduler::Schedule").Properties["ScheduleExpression"]; got != "cron(0 * * * ? *)" {
 		t.Errorf("a digest without a time: got %v, want it hourly", got)
 	}
-	if none := notifyTemplate(t, defenderhub.NotifyProps{NoReminder: true}); len(none.ids("AWS::Scheduler::Schedule")) != 0 || len(none.ids("AWS::CloudWatch::Alarm")) != 6 {
-		t.Errorf("without digest and reminder: schedules %v, alarms %v, want none and 6", none.ids("AWS::Scheduler::Schedule"), none.ids("AWS::CloudWatch::Alarm"))
+	if none := notifyTemplate(t, defenderhub.NotifyProps{NoReminder: true}); len(none.ids("AWS::Scheduler::Schedule")) != 0 || len(none.ids("AWS::CloudWatch::Alarm")) != 7 {
+		t.Errorf("without digest and reminder: schedules %v, alarms %v, want none and 7", none.ids("AWS::Scheduler::Schedule"), none.ids("AWS::CloudWatch::Alarm"))
 	}
 }
 
@@ -309,7 +326,7 @@ func TestDocsListTheNotifyAlarmsAndTheirCost(t *testing.T) {
 		}
 		watched += max(1, strings.Count(text(tp[id].Properties["Metrics"]), `"MetricStat"`))
 	}
-	if want := fmt.Sprintf("The notifier's seven alarms watch %d, which is %.2f USD", watched, float64(watched)/10); !strings.Contains(string(page), want) {
+	if want := fmt.Sprintf("The notifier's eight alarms watch %d, which is %.2f USD", watched, float64(watched)/10); !strings.Contains(string(page), want) {
 		t.Errorf("docs/operations.md does not say %q", want)
 	}
 }

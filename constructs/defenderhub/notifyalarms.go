@@ -14,6 +14,10 @@ type NotifyAlarmsProps struct {
 	// DeadLetters goes off when messages are in the dead-letter queue.
 	// Default: above 0 messages in 1 of 1 periods.
 	DeadLetters Alarm
+	// LostEvents goes off when Amazon EventBridge can deliver events neither to the queue nor to the
+	// dead-letter queue, as when the policy of an imported EncryptionKey does not allow it.
+	// Default: above 0 events in 1 of 1 periods.
+	LostEvents Alarm
 	// OldestMessage goes off when an event has waited too long in the queue.
 	// Default: above 900 seconds plus NotifyProps.Hold in 1 of 1 periods.
 	OldestMessage Alarm
@@ -38,6 +42,7 @@ type NotifyAlarmsProps struct {
 func (p NotifyAlarmsProps) validate() error {
 	var f faults
 	f.alarm("DeadLetters", p.DeadLetters)
+	f.alarm("LostEvents", p.LostEvents)
 	f.alarm("OldestMessage", p.OldestMessage)
 	f.alarm("Failures", p.Failures)
 	f.alarm("Errors", p.Errors)
@@ -53,6 +58,7 @@ func (n *notify) newAlarms(props NotifyProps) []awscloudwatch.IAlarm {
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
 		"The dead-letter queue has events that could not be read, handled or delivered, or a request that could not start the notifier. Correct the cause, then delete them",
 		n.events.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
+	a.add("LostEventsAlarm", p.LostEvents, Alarm{Periods: 1}, lostEvents, n.events.lost())
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: int((15*time.Minute + or(props.Hold, defaultHold)) / time.Second), Periods: 1},
 		"Events of Security Hub wait in the queue: no message is sent about them. The notifier fails or is throttled. Read its log",
 		oldestMessage(map[string]awssqs.Queue{"events": n.events.queue}))

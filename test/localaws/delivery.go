@@ -32,7 +32,12 @@ type delivery struct {
 // serveEvents connects Security Hub to the deployed rules, and limits the services to what works here.
 func (c *Cloud) serveEvents() {
 	all := func() []eventbridge.Rule { return providers.Rules(c.Resources) }
-	c.delivery.bus = &eventbridge.Bus{Rules: all, Send: c.send, Log: slog.New(slog.NewTextHandler(c.log("events.log"), nil))}
+	c.delivery.bus = &eventbridge.Bus{
+		Rules: all, Send: c.send, Log: slog.New(slog.NewTextHandler(c.log("events.log"), nil)),
+		Lost: func(rule string) {
+			c.passing.metrics.Put(cloudwatch.RuleMetric(cloudwatch.LostEvents, rule), c.Clock.Now(), 1)
+		},
+	}
 	c.delivery.timetable = eventbridge.Timetable{
 		Account: c.Account, Region: c.Region, Rules: all,
 		Skipped: func(name string, runs int) {

@@ -37,7 +37,7 @@ const (
 	eventsInBatch = 2
 	// correlatorAlarms and correlatorMetrics are what the construct deploys, and what a deployment
 	// with events writes: five counters, each per function and per product or rule.
-	correlatorAlarms, correlatorMetrics = 8, 12
+	correlatorAlarms, correlatorMetrics = 9, 12
 	// countedBytes is the size of a campaign's part, which the schedule reads to count devices. It
 	// counts every 15 minutes at the end, and more often at first.
 	countedBytes, countsPerHour = 500, 6

@@ -18,7 +18,7 @@ func TestDocumentedCostOfCorrelation(t *testing.T) {
 		return Correlation(l).Total() - Correlation(CorrelationLoad{Events: 1e-9}).Total()
 	}
 	for _, row := range []string{
-		fmt.Sprintf("| at rest: schedule, idle queue, eight alarms | %.2f |", rest),
+		fmt.Sprintf("| at rest: schedule, idle queue, nine alarms | %.2f |", rest),
 		fmt.Sprintf("| the metrics, once events arrive | %.2f |", Correlation(CorrelationLoad{Events: 1e-9}).Total()-rest),
 		fmt.Sprintf("| a million events that pass the pattern and that no rule can match | %.2f |", more(CorrelationLoad{Events: 1e6})),
 		fmt.Sprintf("| a million events that a rule can match | %.2f |", more(CorrelationLoad{Events: 1e6, Matched: 1e6})),

@@ -20,7 +20,7 @@ const (
 	InsufficientData State = "INSUFFICIENT_DATA"
 )
 
-// The metrics of queues and of functions that the local AWS measures.
+// The metrics of queues, functions and rules that the local AWS measures.
 const (
 	sqsNamespace    = "AWS/SQS"
 	MessagesVisible = "ApproximateNumberOfMessagesVisible"
@@ -29,7 +29,15 @@ const (
 	lambdaNamespace    = "AWS/Lambda"
 	FunctionErrors     = "Errors"
 	AsyncEventsDropped = "AsyncEventsDropped"
+
+	eventsNamespace = "AWS/Events"
+	LostEvents      = "InvocationsFailedToBeSentToDlq"
 )
+
+// RuleMetric returns a metric of a rule of EventBridge.
+func RuleMetric(name, rule string) Metric {
+	return NewMetric(eventsNamespace, name, map[string]string{"RuleName": rule})
+}
 
 // FunctionMetric returns a metric of a function.
 func FunctionMetric(name, function string) Metric {
@@ -186,6 +194,7 @@ func (a *Alarm) add(id string, m metric, statistic string, period int) error {
 	}
 	queue, ofQueue := dimensions["QueueName"]
 	_, ofFunction := dimensions["FunctionName"]
+	_, ofRule := dimensions["RuleName"]
 	one, name := len(dimensions) == 1, m.MetricName
 	switch {
 	case a.period != 0 && a.period != time.Duration(period)*time.Second:
@@ -197,6 +206,7 @@ func (a *Alarm) add(id string, m metric, statistic string, period int) error {
 	case m.Namespace == sqsNamespace && ofQueue && one && (name == MessagesVisible || name == OldestMessage):
 		a.queues = append(a.queues, queue)
 	case m.Namespace == lambdaNamespace && ofFunction && one && (name == FunctionErrors || name == AsyncEventsDropped):
+	case m.Namespace == eventsNamespace && ofRule && one && name == LostEvents:
 	case strings.HasPrefix(m.Namespace, "AWS/"):
 		return fmt.Errorf("metric %s of %s is not measured", name, m.Namespace)
 	}

@@ -131,6 +131,26 @@ func TestDisabledActionsAreNotTaken(t *testing.T) {
 	}
 }
 
+func TestLostEventsOfRulesAreJudged(t *testing.T) {
+	a, err := ParseAlarm("a", "arn", map[string]any{
+		"Namespace": "AWS/Events", "MetricName": "InvocationsFailedToBeSentToDlq", "Dimensions": []any{map[string]any{"Name": "RuleName", "Value": "r"}}, "Statistic": "Sum",
+		"Period": 300.0, "EvaluationPeriods": 1.0, "Threshold": 0.0, "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "notBreaching",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	e := Evaluator{Store: &Store{}}
+	e.Store.Put(RuleMetric(LostEvents, "other"), from.Add(time.Minute), 1)
+	if changes := e.Advance([]Alarm{a}, from, from.Add(5*time.Minute)); len(changes) != 1 || changes[0].To != OK {
+		t.Errorf("changes %+v, want one to OK: another rule lost the event", changes)
+	}
+	e.Store.Put(RuleMetric(LostEvents, "r"), from.Add(6*time.Minute), 1)
+	if changes := e.Advance([]Alarm{a}, from.Add(5*time.Minute), from.Add(10*time.Minute)); len(changes) != 1 || changes[0].To != InAlarm {
+		t.Errorf("changes %+v, want one to ALARM", changes)
+	}
+}
+
 func TestFailuresOfFunctionsAreJudged(t *testing.T) {
 	a, err := ParseAlarm("a", "arn", map[string]any{
 		"Namespace": "AWS/Lambda", "MetricName": "Errors", "Dimensions": []any{map[string]any{"Name": "FunctionName", "Value": "f"}}, "Statistic": "Sum",

@@ -1,6 +1,6 @@
 // Package cloudwatch evaluates metric alarms as Amazon CloudWatch does, after each step of the clock.
 // Its metrics are those that functions log in the embedded metric format, the SQS metrics of
-// queues, and the errors of functions. For an alarm that cannot be evaluated, it returns the
+// queues, the errors of functions, and the events that rules lost. For an alarm that cannot be evaluated, it returns the
 // reason.
 package cloudwatch
 

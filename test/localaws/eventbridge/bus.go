@@ -96,6 +96,9 @@ type Bus struct {
 	Rules func() []Rule
 	// Send sends a body to the queue, topic or function with the ARN.
 	Send func(ctx context.Context, from Origin, arn string, body []byte) error
+	// Lost is called with the name of a rule for each event that reached neither a target nor its
+	// dead-letter queue.
+	Lost func(rule string)
 	Log  *slog.Logger
 }
 
@@ -140,6 +143,7 @@ func (b *Bus) deliver(ctx context.Context, r Rule, t Target, event []byte) {
 	}
 	if err := b.Send(ctx, Origin{r.ARN, r.Role}, t.DeadLetterConfig.ARN, event); err != nil {
 		log.Warn("event lost: target and dead-letter queue failed", "deadLetterError", err.Error())
+		b.Lost(r.Name)
 	}
 }
 

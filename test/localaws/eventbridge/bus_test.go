@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,17 @@ func TestFailedDeliveryGoesToTheDeadLetterQueueOfItsTarget(t *testing.T) {
 	}
 	if len(inbox.got) != 2 || len(inbox.got["arn:aws:sqs:us-east-1:1:dead"]) != 1 || len(inbox.got["arn:aws:sqs:us-east-1:1:queue"]) != 1 {
 		t.Errorf("delivered %v, want the dead-letter queue and the other target once each", inbox.got)
+	}
+}
+
+func TestAnEventWithoutADeadLetterQueueThatWorksIsLost(t *testing.T) {
+	const locked = "arn:aws:sqs:us-east-1:1:locked"
+	inbox, lost := &inboxes{broken: locked}, []string{}
+	bus := &Bus{Send: inbox.Send, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Lost: func(rule string) { lost = append(lost, rule) }, Rules: func() []Rule {
+		return []Rule{rule(t, "a", `{"EventPattern": {"source": ["aws.securityhub"]}, "Targets": [{"Id": "1", "Arn": "`+locked+`", "DeadLetterConfig": {"Arn": "`+locked+`"}}]}`)}
+	}}
+	if err := bus.Put(t.Context(), []byte(`{"source": "aws.securityhub", "detail-type": "x", "detail": {}}`)); err != nil || !slices.Equal(lost, []string{"a"}) {
+		t.Errorf("lost events of the rules %q, error %v, want one of a", lost, err)
 	}
 }
 
