@@ -84,6 +84,10 @@ func read(ctx context.Context, from sources, region, stack string, days int, now
 	part := func(name string, err error) {
 		if err != nil {
 			d.Missing = append(d.Missing, name+": "+cli.Explain(err))
+			var todo cli.Todo
+			if errors.As(err, &todo) {
+				err = errors.New(string(todo)) // the exit status says that the part is missing, not what to do
+			}
 			left = append(left, fmt.Errorf("%s: %w", name, err))
 		}
 	}

@@ -68,7 +68,7 @@ func Command() *cli.Command {
 			if err := write(&text, d); err != nil {
 				return err
 			}
-			if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
+			if err := replace(file, text.Bytes()); err != nil {
 				return err
 			}
 			if path, err := filepath.Abs(file); err == nil {
@@ -78,4 +78,27 @@ func Command() *cli.Command {
 			return errors.Join(left...)
 		},
 	}
+}
+
+// replace writes a file. If it fails, an existing file keeps its content.
+func replace(file string, text []byte) error {
+	if path, err := filepath.EvalSymlinks(file); err == nil {
+		file = path
+	}
+	mode := os.FileMode(0o644)
+	if info, err := os.Stat(file); err == nil {
+		if !info.Mode().IsRegular() {
+			return os.WriteFile(file, text, mode) // such as /dev/stdout
+		}
+		mode = info.Mode().Perm()
+	}
+	unfinished := fmt.Sprintf("%s.%d.tmp", file, os.Getpid()) // in the same directory, so that it can be renamed
+	err := os.WriteFile(unfinished, text, mode)
+	if err == nil {
+		err = os.Rename(unfinished, file)
+	}
+	if err != nil {
+		os.Remove(unfinished)
+	}
+	return err
 }

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"golang.org/x/net/html"
 
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/hub"
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/asff"
@@ -167,6 +171,9 @@ func TestEmptyAccountHasAPage(t *testing.T) {
 type account struct{ fail string }
 
 func (a account) err(part string) error {
+	if a.fail == "hub" && part == "findings" {
+		return &hubtypes.InvalidAccessException{}
+	}
 	if a.fail == part {
 		return errors.New(part + " is denied")
 	}
@@ -226,6 +233,58 @@ func TestReadContinuesWithoutADeniedPart(t *testing.T) {
 			t.Errorf("%q denied: got %+v, want the other parts", fail, d)
 		}
 	}
+}
+
+// Without findings the report is incomplete, which is an error.
+func TestReportWithoutSecurityHubIsIncomplete(t *testing.T) {
+	a := account{"hub"}
+	d, errs := read(t.Context(), sources{a, a, a, a, a}, "eu-west-1", "DefenderHub", 7, now)
+	if len(errs) != 1 || errors.As(errs[0], new(cli.Todo)) || !strings.Contains(errs[0].Error(), "enable-security-hub") || len(d.Missing) != 1 {
+		t.Errorf("errors %v, missing %v, want one that is no cli.Todo and names enable-security-hub", errs, d.Missing)
+	}
+}
+
+func TestReportReplacesTheFileAtOnce(t *testing.T) {
+	directory := t.TempDir()
+	file, link := filepath.Join(directory, "report.html"), filepath.Join(directory, "link.html")
+	if err := os.Symlink("report.html", link); err != nil {
+		t.Fatal(err)
+	}
+	check := func(want string) {
+		t.Helper()
+		got, err := os.ReadFile(file)
+		all, _ := os.ReadDir(directory)
+		if string(got) != want || len(all) != 2 {
+			t.Errorf("the file has %q, error %v, in a directory of %d entries; want %q and 2", got, err, len(all), want)
+		}
+	}
+	for _, path := range []string{file, link} {
+		if err := replace(path, []byte(path)); err != nil {
+			t.Fatal(err)
+		}
+		check(path)
+	}
+	if err := replace(os.DevNull, []byte("x")); err != nil {
+		t.Error(err)
+	}
+
+	// A limit on the size of files has the effect of a full disk.
+	signal.Ignore(syscall.SIGXFSZ)
+	defer signal.Reset(syscall.SIGXFSZ)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	small := limit
+	small.Cur = 10
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &small); err != nil {
+		t.Fatal(err)
+	}
+	err := replace(link, bytes.Repeat([]byte("x"), 1000))
+	if restored := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err == nil || restored != nil {
+		t.Errorf("errors %v and %v, want one from the full disk alone", err, restored)
+	}
+	check(link)
 }
 
 func TestSpan(t *testing.T) {
