@@ -67,7 +67,7 @@ func Command() *cli.Command {
 	return &cli.Command{
 		Use: "findings", Short: "List findings about devices",
 		Long: "List the findings of Device Defender's own integration, of defenderhub's forwarder and of\n" +
-			"correlation, the last updated first. All filters must match. A filter with several values\nmatches any of them: repeat its flag.",
+			"correlation, the last updated first. All filters must match. --device, --check and --behavior\ncan be repeated and match any of their values.",
 		Example: `defenderhub findings
 defenderhub findings --device pump-7 --state all
 defenderhub findings --check DEVICE_CERTIFICATE_SHARED_CHECK --severity HIGH
