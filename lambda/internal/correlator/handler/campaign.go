@@ -227,7 +227,7 @@ func (h *Handler) countCampaign(ctx context.Context, home entity.Home, w *work, 
 	}
 	o := incident.Resume(w.rule, parts, now, d.Shown[w.rule.Digest].before(incident.Known(parts, since), w.rule))
 	was := d.Shown[w.rule.Digest].State
-	if err := h.show(ctx, home, w.rule, d, o, nil, now); err != nil {
+	if _, err := h.show(ctx, home, w.rule, d, o, nil, now); err != nil { // it is the only one
 		return now, time.Time{}, err
 	}
 	switch {

@@ -295,6 +295,8 @@ func (h *Handler) rulesOf(e incident.Entity) []incident.Rule {
 func (h *Handler) decide(ctx context.Context, home entity.Home, subject string, d *document, now time.Time) (time.Time, error) {
 	rules := h.rulesOf(d.Entity)
 	next := d.drop(rules, now)
+	// If the outbox has no room for all, the longest unsent are first: a flood holds back none.
+	slices.SortStableFunc(rules, func(a, b incident.Rule) int { return cmp.Compare(d.Shown[a.Digest].SentAt, d.Shown[b.Digest].SentAt) })
 	for _, r := range rules {
 		parts, uses := d.Parts, []string(nil)
 		if r.Shared() && (d.Shown[r.Digest].State == asff.Active || h.hasOwn(r, d.Parts, now)) {
@@ -306,8 +308,13 @@ func (h *Handler) decide(ctx context.Context, home entity.Home, subject string, 
 			parts = append(slices.Clone(d.Parts), shared...)
 		}
 		o := incident.Resume(r, parts, now, d.Shown[r.Digest].before(incident.Known(parts, now.Add(-keep-h.longest)), r))
-		if err := h.show(ctx, home, r, d, o, uses, now); err != nil {
+		fits, err := h.show(ctx, home, r, d, o, uses, now)
+		if err != nil {
 			return next, err
+		}
+		if !fits { // the schedule decides it again once the others are sent
+			next = earliest(next, now)
+			continue
 		}
 		next = earliest(next, o.Next)
 		if s := d.Shown[r.Digest]; s.State == asff.Active {
@@ -377,18 +384,21 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
+// maxOutbox limits the JSON of the outbox, in bytes: an item of the table has room for that and for
+// the parts.
+const maxOutbox = 150 << 10
+
 // show adds the composite finding of an outcome to the outbox if it differs from the one that was
-// sent.
-func (h *Handler) show(ctx context.Context, home entity.Home, r incident.Rule, d *document, o incident.Outcome, uses []string, now time.Time) error {
+// sent. It reports whether the outbox had room for it.
+func (h *Handler) show(ctx context.Context, home entity.Home, r incident.Rule, d *document, o incident.Outcome, uses []string, now time.Time) (fits bool, err error) {
 	was, sent := d.Shown[r.Digest]
 	if !o.Active && was.State != asff.Active {
-		return nil
+		return true, nil
 	}
 	aliases := []asff.Resource{entity.Device(home, d.Entity)}
 	if o.Active {
-		var err error
 		if aliases, err = h.aliases(ctx, home, d.Entity, uses, now); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if !o.Began { // its parts no longer match, or their states were dropped
@@ -397,7 +407,13 @@ func (h *Handler) show(ctx context.Context, home entity.Home, r incident.Rule, d
 	c := incident.Compose(r, d.Entity, o, aliases, d.Truncated)
 	digest := incident.Digest(c)
 	if sent && digest == was.Digest && !(o.Active && !now.Before(was.repeatAt())) {
-		return nil
+		return true, nil
+	}
+	others := slices.DeleteFunc(slices.Clone(d.Outbox), func(o correlation.Composite) bool { return o.Digest == r.Digest })
+	if len(others) > 0 {
+		if text, err := json.Marshal(append(slices.Clone(others), c)); err != nil || len(text) > maxOutbox {
+			return false, err
+		}
 	}
 	d.Revision = max(d.Revision+1, now.UnixMilli())
 	c.Revision = d.Revision
@@ -410,8 +426,8 @@ func (h *Handler) show(ctx context.Context, home entity.Home, r incident.Rule, d
 		h.count(r.Name, contract.MetricEnded, 1)
 	}
 	d.Shown[r.Digest] = s
-	d.Outbox = append(slices.DeleteFunc(d.Outbox, func(o correlation.Composite) bool { return o.Digest == r.Digest }), c)
-	return nil
+	d.Outbox = append(others, c)
+	return true, nil
 }
 
 // aliases returns the device's resources. If the function may not look them up, it returns only the
