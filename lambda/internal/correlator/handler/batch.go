@@ -220,7 +220,7 @@ func (h *Handler) attribute(ctx context.Context, home entity.Home, b *batch, mes
 	}
 	for _, r := range m.resources {
 		for _, res := range e.Resources {
-			if res.ID != "" && slices.Contains(r.Resources, res.Type) {
+			if readable(res) && slices.Contains(r.Resources, res.Type) {
 				attributed = true
 				d := incident.Entity{Account: e.Account, Region: e.Region, Kind: correlation.Resource, Name: res.ID}
 				b.add(b.entities, subjectOf(d), d, incident.Rule{}, sighting{message, partOf(e, d, map[string][]int{r.Digest: m.stages[r.Digest]})})
@@ -253,11 +253,18 @@ func campaignSubject(r incident.Rule, e incident.Entity) string {
 	return campaignPrefix + r.Digest + "#" + e.Account + "#" + e.Region + "#" + e.Name
 }
 
-// Limits of a part: resources, details of each, and bytes of a detail's key and value.
+// Limits of a part: resources, bytes of each, and bytes of the details of each.
 const (
 	maxPartResources = 3
-	maxDetails       = 500 // bytes of a resource
+	maxResource      = 1024
+	maxDetails       = 500
 )
+
+// readable reports whether a resource has an ID, and no text that is too long for the state. AWS
+// documents no limit for IDs of resources.
+func readable(r findingevent.Resource) bool {
+	return r.ID != "" && len(r.Type)+len(r.ID)+len(r.Partition)+len(r.Region) <= maxResource
+}
 
 // partOf returns a finding with one state.
 func partOf(e findingevent.Event, d incident.Entity, stages map[string][]int) incident.Part {
@@ -273,7 +280,7 @@ func partOf(e findingevent.Event, d incident.Entity, stages map[string][]int) in
 		p.History[0].State = incident.Dismissed
 	}
 	for _, r := range e.Resources[:min(maxPartResources, len(e.Resources))] {
-		if r.ID == "" {
+		if !readable(r) {
 			continue
 		}
 		resource := asff.Resource{Type: r.Type, ID: r.ID, Partition: r.Partition, Region: r.Region}

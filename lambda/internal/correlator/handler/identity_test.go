@@ -253,6 +253,23 @@ func TestRuleAboutAResource(t *testing.T) {
 	r.want("backdoor/resource/arn:aws:ec2:us-east-1:123456789012:instance%2Fi-0def CRITICAL 4")
 }
 
+// A resource's ID may be as long as an event: it is left out, the finding still counts.
+func TestLongIDsOfResources(t *testing.T) {
+	long := strings.Repeat("y", 60_000)
+	r := newRig(t, anything(), correlation.Rule{
+		Name: "image", Resources: []string{"Container"}, Stages: []correlation.Stage{{Name: "any", Match: []correlation.Matcher{{Severity: defender.Medium}}}},
+	})
+	var events []string
+	for i := range 12 {
+		f := guardDuty("i-0abc")
+		f.id = fmt.Sprint("f", i)
+		f.resources = append(f.resources, map[string]any{"Type": "Container", "Id": long})
+		events = append(events, f.at(start.Add(time.Duration(i)*time.Second), "o").event())
+	}
+	r.must(events...)
+	r.want("any/gateway-1 HIGH 12")
+}
+
 // After a deployment with other rules, composite findings of the old rules are no longer sent. A
 // changed rule, and one that is deployed again, start over with the next events of their parts.
 func TestChangedRules(t *testing.T) {
