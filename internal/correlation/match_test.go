@@ -93,7 +93,7 @@ func TestPatternCoversTheRules(t *testing.T) {
 			}
 			switch rapid.IntRange(0, 4).Draw(t, "kind") {
 			case 0:
-				m.Checks = []defender.Check{defender.LoggingDisabled}
+				m.Checks = []defender.Check{defender.LoggingDisabled, defender.RevokedCACertificateStillActive}
 			case 1:
 				m.Metrics = []defender.Metric{defender.SourceIPAddress, defender.AllBytesIn}
 			case 2:
@@ -121,7 +121,7 @@ func TestPatternCoversTheRules(t *testing.T) {
 			"Severity": map[string]any{"Label": values(t, "label", "LOW", "HIGH")},
 			"Types":    []any{values(t, "type", "TTPs/x", "Unusual Behaviors")},
 			"ProductFields": map[string]any{
-				"CheckName": values(t, "check", "LOGGING_DISABLED_CHECK", "x"), "MetricName": values(t, "metric", "aws:source-ip-address", "x"), "EventType": values(t, "event", "tamper-", "x"),
+				"CheckName": values(t, "check", "LOGGING_DISABLED_CHECK", "REVOKED_CA_CERT_CHECK", "x"), "MetricName": values(t, "metric", "aws:source-ip-address", "x"), "EventType": values(t, "event", "tamper-", "x"),
 			},
 		}
 		event := map[string]any{"source": findingevent.Source, "detail-type": findingevent.DetailType, "detail": map[string]any{"findings": []any{finding}}}

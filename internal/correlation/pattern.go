@@ -168,7 +168,13 @@ func (m Matcher) narrow(a object) {
 			fields[key] = texts(values)
 		}
 	}
-	add("CheckName", m.Checks)
+	checks := slices.Clone(m.Checks)
+	for _, name := range m.Checks {
+		if c, err := defender.ParseCheck(name); err == nil && c.Info().OldName != "" {
+			checks = append(checks, c.Info().OldName)
+		}
+	}
+	add("CheckName", checks)
 	add("BehaviorName", m.Behaviors)
 	add("MetricName", m.Metrics)
 	add("EventType", m.Events)
