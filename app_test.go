@@ -221,6 +221,24 @@ func TestOneErrorListsAllWrongSettingsAndTheirAllowedValues(t *testing.T) {
 	}
 }
 
+// An empty prop means its default, such as all sources.
+func TestEmptyListsAreErrors(t *testing.T) {
+	for _, key := range []string{"forward", "known-networks", "profile", "audit-except", "audit-disabled", "correlate-attributes", "notify-emails"} {
+		for _, value := range []any{"", " , ", []any{}} {
+			if _, err := readConfig(map[string]any{prefix + key: value}); err == nil || !strings.Contains(err.Error(), prefix+key) {
+				t.Errorf("%s %q: error %v, want one that names the setting", key, value, err)
+			}
+		}
+	}
+}
+
+func TestDuplicateNetworkIsAnErrorOfItsSetting(t *testing.T) {
+	_, err := readConfig(map[string]any{prefix + "engine": "self-managed", prefix + "known-networks": "10.0.0.0/8,10.0.0.0/8"})
+	if err == nil || !strings.Contains(err.Error(), prefix+`known-networks: "10.0.0.0/8,10.0.0.0/8", want `) || strings.Contains(err.Error(), "profile") {
+		t.Errorf("error %v, want one that names known-networks alone", err)
+	}
+}
+
 // TestConflictingSettingsEndTheAppWithOneError runs the app as the CDK CLI does. Each setting is
 // valid alone.
 func TestConflictingSettingsEndTheAppWithOneError(t *testing.T) {

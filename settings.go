@@ -97,8 +97,10 @@ var settings = map[string]setting{
 		return boolean(v, &c.selfManaged.ConfirmFirstTraffic)
 	}},
 	"known-networks": {"CIDRs such as 10.0.0.0/8, separated by commas", func(c *config, v string) (err error) {
-		c.networks, err = list(v, netip.ParsePrefix)
-		return err
+		if c.networks, err = list(v, netip.ParsePrefix); err != nil {
+			return err
+		}
+		return defender.SecurityProfile{Behaviors: []defender.Behavior{c.knownNetworks()}}.Validate()
 	}},
 	"reports-every":  {"off, or whole minutes from 5m to 24h, such as 15m", setReportsEvery},
 	"audit-schedule": {"daily, weekly:SUN to weekly:SAT, biweekly:SUN to biweekly:SAT, monthly:1 to monthly:31, or monthly:LAST", setSchedule},
@@ -238,6 +240,10 @@ func readConfig(context map[string]any) (*config, error) {
 	return c, c.complete()
 }
 
+func (c *config) knownNetworks() defender.Behavior {
+	return defender.Behavior{Name: "known-networks", Criteria: defender.SourceIPAddress.InCIDRs(c.networks...), Severity: defender.High}
+}
+
 // complete sets the props that depend on several settings, and reports settings that need another
 // one.
 func (c *config) complete() error {
@@ -246,9 +252,7 @@ func (c *config) complete() error {
 		if c.engine == noEngine {
 			faults = append(faults, &defender.FieldError{Field: prefix + "known-networks", Value: fmt.Sprint(c.networks), Want: prefix + "engine native or self-managed as well"})
 		}
-		c.hub.Detect.Behaviors = append(c.hub.Detect.Behaviors, defender.Behavior{
-			Name: "known-networks", Criteria: defender.SourceIPAddress.InCIDRs(c.networks...), Severity: defender.High,
-		})
+		c.hub.Detect.Behaviors = append(c.hub.Detect.Behaviors, c.knownNetworks())
 	}
 	if c.correlate {
 		c.hub.Correlate = &defenderhub.CorrelateProps{Attributes: c.attributes}
@@ -436,7 +440,8 @@ func choose(v string, to *bool, no, yes string) error {
 	return nil
 }
 
-// list parses each item of a list that is separated by commas. It skips empty items.
+// list parses each item of a list that is separated by commas. It skips empty items. A list without
+// items is an error: as a prop it would mean the default, which may be all items.
 func list[T any](v string, parse func(string) (T, error)) ([]T, error) {
 	var items []T
 	for name := range strings.SplitSeq(v, ",") {
@@ -448,6 +453,9 @@ func list[T any](v string, parse func(string) (T, error)) ([]T, error) {
 			return nil, err
 		}
 		items = append(items, item)
+	}
+	if len(items) == 0 {
+		return nil, errNotAllowed
 	}
 	return items, nil
 }
