@@ -194,9 +194,11 @@ func TestNotifyTimeZones(t *testing.T) {
 // Both queues have one key, so a policy without EventBridge loses events without a dead letter.
 func TestLostEventsRaiseAnAlarm(t *testing.T) {
 	stack := newStack()
-	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Correlate: &defenderhub.CorrelateProps{}, Notify: &defenderhub.NotifyProps{}}))
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
+		Detect: withVerification(), Correlate: &defenderhub.CorrelateProps{}, Notify: &defenderhub.NotifyProps{},
+	}))
 	tp := synth(t, stack)
-	for _, part := range []string{"HubCorrelate", "HubNotify"} {
+	for _, part := range []string{"HubDetectVerification", "HubCorrelate", "HubNotify"} {
 		alarm := tp.named(t, "AWS::CloudWatch::Alarm", part+"LostEventsAlarm").Properties
 		dimensions := text(alarm["Dimensions"])
 		if alarm["Namespace"] != "AWS/Events" || alarm["MetricName"] != "InvocationsFailedToBeSentToDlq" || dimensions != `[{"Name":"RuleName","Value":{"Ref":"`+tp.idOf(t, "AWS::Events::Rule", part+"Rule")+`"}}]` {

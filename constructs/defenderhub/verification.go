@@ -18,8 +18,8 @@ import (
 	"github.com/defenderhub/defenderhub/internal/findingevent"
 )
 
-// VerificationProps configure [Verification]. The zero value deploys a queue, a function and an
-// alarm.
+// VerificationProps configure [Verification]. The zero value deploys a queue, a function and two
+// alarms.
 type VerificationProps struct {
 	// Function configures the function. It needs network access to AWS IoT, Security Hub and CloudWatch
 	// Logs.
@@ -35,11 +35,15 @@ type VerificationProps struct {
 	EncryptionKey awskms.IKey
 	// AlarmTopic is notified when an alarm goes off and when it returns to OK; see
 	// DefenderHubProps.AlarmTopic.
-	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarm notifies nobody.
+	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarms notify nobody.
 	AlarmTopic awssns.ITopic
 	// DeadLetters tunes the alarm that goes off when messages are in the dead-letter queue.
 	// Default: above 0 messages in 1 of 1 periods.
 	DeadLetters Alarm
+	// LostEvents tunes the alarm that goes off when Amazon EventBridge can deliver events neither to
+	// the queue nor to the dead-letter queue; see CorrelateAlarmsProps.LostEvents.
+	// Default: above 0 events in 1 of 1 periods.
+	LostEvents Alarm
 
 	// code is that of Prebuilt, or what compile built.
 	code awslambda.Code
@@ -51,6 +55,7 @@ func (p VerificationProps) validate() error {
 	f.key("EncryptionKey", p.EncryptionKey)
 	f.topic("AlarmTopic", p.AlarmTopic)
 	f.alarm("DeadLetters", p.DeadLetters)
+	f.alarm("LostEvents", p.LostEvents)
 	return f.err()
 }
 
@@ -132,6 +137,7 @@ func NewVerification(scope constructs.Construct, id *string, props *Verification
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
 		"The dead-letter queue has events whose verification state could not be copied to Device Defender. Read the reason in the function's log, correct the cause, then delete them",
 		v.events.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
+	a.add("LostEventsAlarm", p.LostEvents, Alarm{Periods: 1}, lostEvents, v.events.lost())
 	v.alarms = a.made
 	return v
 }

@@ -24,8 +24,8 @@ func TestVerificationStatesAreCopiedToDetect(t *testing.T) {
 		Function: &defenderhub.FunctionProps{Architecture: defenderhub.AMD64}, Detect: withVerification(),
 	}))
 	v := hub.Detect().Native().Verification()
-	if v.Rule() == nil || v.Queue() == nil || v.DeadLetterQueue() == nil || v.Function() == nil || len(v.Alarms()) != 1 {
-		t.Errorf("parts %+v, want all of them and one alarm", v)
+	if v.Rule() == nil || v.Queue() == nil || v.DeadLetterQueue() == nil || v.Function() == nil || len(v.Alarms()) != 2 {
+		t.Errorf("parts %+v, want all of them and two alarms", v)
 	}
 	tp := synth(t, stack)
 	pattern := text(tp.named(t, "AWS::Events::Rule", "HubDetectVerificationRule").Properties["EventPattern"])
@@ -58,12 +58,12 @@ func TestVerificationIsOptIn(t *testing.T) {
 
 func TestWrongVerificationPropsAreErrors(t *testing.T) {
 	props := withVerification()
-	*props.Native.Verification = defenderhub.VerificationProps{Function: &defenderhub.FunctionProps{Architecture: 9}, Prebuilt: "none", DeadLetters: defenderhub.Alarm{Above: -1}}
+	*props.Native.Verification = defenderhub.VerificationProps{Function: &defenderhub.FunctionProps{Architecture: 9}, Prebuilt: "none", DeadLetters: defenderhub.Alarm{Above: -1}, LostEvents: defenderhub.Alarm{Above: -1}}
 	got, _ := faults(t, func() {
 		defenderhub.NewDefenderHub(newStack(), jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Detect: props}))
 	})
 	var want []string
-	for _, field := range []string{"Function.Architecture", "Prebuilt", "DeadLetters.Above"} {
+	for _, field := range []string{"Function.Architecture", "Prebuilt", "DeadLetters.Above", "LostEvents.Above"} {
 		want = append(want, "Detect.Native.Verification."+field)
 	}
 	if !slices.Equal(got, want) {
