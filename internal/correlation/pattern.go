@@ -168,13 +168,7 @@ func (m Matcher) narrow(a object) {
 			fields[key] = texts(values)
 		}
 	}
-	checks := slices.Clone(m.Checks)
-	for _, name := range m.Checks {
-		if c, err := defender.ParseCheck(name); err == nil && c.Info().OldName != "" {
-			checks = append(checks, c.Info().OldName)
-		}
-	}
-	add("CheckName", checks)
+	add("CheckName", CheckNames(m.Checks))
 	add("BehaviorName", m.Behaviors)
 	add("MetricName", m.Metrics)
 	add("EventType", m.Events)
@@ -195,6 +189,17 @@ func (m Matcher) narrow(a object) {
 		label := object{"Severity": object{"Label": labels}}
 		a["$or"] = []any{label, object{"FindingProviderFields": label}}
 	}
+}
+
+// CheckNames returns the names of checks, and the older names that findings may have.
+func CheckNames(checks []string) []string {
+	all := slices.Clone(checks)
+	for _, name := range checks {
+		if c, err := defender.ParseCheck(name); err == nil && c.Info().OldName != "" {
+			all = append(all, c.Info().OldName)
+		}
+	}
+	return all
 }
 
 func texts(values []string) []any {

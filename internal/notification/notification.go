@@ -192,7 +192,7 @@ func (f Filter) identities(coarse int) []object {
 	}
 	fields := object{}
 	if len(f.Checks) > 0 {
-		fields["CheckName"] = f.Checks
+		fields["CheckName"] = correlation.CheckNames(f.Checks)
 	}
 	if len(f.Behaviors) > 0 {
 		fields["BehaviorName"] = f.Behaviors

@@ -27,7 +27,7 @@ func filter(rt *rapid.T) notification.Filter {
 	some := func(name string, values ...string) []string {
 		return rapid.SliceOfNDistinct(rapid.SampledFrom(values), 0, 3, rapid.ID).Draw(rt, name)
 	}
-	f := notification.Filter{Severity: correlation.Label(rapid.IntRange(1, 5).Draw(rt, "severity")), Checks: some("checks", "LOGGING_DISABLED_CHECK", "DEVICE_CERTIFICATE_SHARED_CHECK"), Behaviors: some("behaviors", "ports", "bytes")}
+	f := notification.Filter{Severity: correlation.Label(rapid.IntRange(1, 5).Draw(rt, "severity")), Checks: some("checks", "LOGGING_DISABLED_CHECK", "REVOKED_CA_CERTIFICATE_STILL_ACTIVE_CHECK"), Behaviors: some("behaviors", "ports", "bytes")}
 	if rapid.Bool().Draw(rt, "of sources") {
 		f.Sources = some("sources", "behavior", "audit", "detect", "device-event")
 	} else {
@@ -50,7 +50,7 @@ func TestPatternMatchesTheFindingsOfTheFilters(t *testing.T) {
 		}).Draw(rt, "product")
 		id := rapid.SampledFrom([]string{"x", "defenderhub/behavior/r/a/b/c", "defenderhub/audit/r/x", "defenderhub/correlation/r/chain/pump-7"}).Draw(rt, "id")
 		fields := map[string]string{}
-		for key, values := range map[string][]string{"CheckName": {"", "LOGGING_DISABLED_CHECK", "OTHER_CHECK"}, "BehaviorName": {"", "ports", "other"}} {
+		for key, values := range map[string][]string{"CheckName": {"", "LOGGING_DISABLED_CHECK", "REVOKED_CA_CERT_CHECK", "OTHER_CHECK"}, "BehaviorName": {"", "ports", "other"}} {
 			if v := rapid.SampledFrom(values).Draw(rt, key); v != "" {
 				fields[key] = v
 			}
