@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -217,20 +218,49 @@ func TestChangesAreConfirmedAndUndone(t *testing.T) {
 	}
 }
 
-func TestSecondSignalEndsACommandThatIgnoresTheFirst(t *testing.T) {
-	interrupt := func() {
-		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+func TestSecondCtrlCEndsACommandThatIgnoresTheFirst(t *testing.T) {
+	send := func(signal syscall.Signal) {
+		if err := syscall.Kill(os.Getpid(), signal); err != nil {
 			t.Error(err)
 		}
 	}
 	status := Main("", []string{"stuck"}, &Command{Use: "stuck", Changes: true, Run: func(ctx context.Context, _ *Session, _ []string) error {
-		interrupt()
+		send(syscall.SIGTERM)
 		<-ctx.Done()
-		interrupt()
+		send(syscall.SIGINT)
 		select {}
 	}})
 	if status != ExitInterrupted {
 		t.Errorf("status %d, want %d", status, ExitInterrupted)
+	}
+}
+
+// timeout sends SIGTERM to the command and to its process group, which must not cancel the removals.
+func TestSecondSIGTERMCancelsNoRemoval(t *testing.T) {
+	seen := make(chan os.Signal, 2) // gets what the program gets
+	var removed error
+	status := Main("", []string{"make"}, &Command{Use: "make", Changes: true, Run: func(ctx context.Context, s *Session, _ []string) error {
+		signal.Notify(seen, syscall.SIGTERM)
+		defer signal.Stop(seen)
+		s.Undo("a", func(ctx context.Context) error {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second): // a canceled removal ends at once
+			}
+			removed = ctx.Err()
+			return removed
+		})
+		for range 2 {
+			if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+				return err
+			}
+			<-seen
+		}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}})
+	if status != ExitInterrupted || removed != nil {
+		t.Errorf("status %d, removal %v, want %d and no error", status, removed, ExitInterrupted)
 	}
 }
 

@@ -38,8 +38,13 @@ func Main(version string, args []string, commands ...*Command) int {
 	go func() {
 		<-signals
 		cancel(errInterrupted)
-		<-signals
-		stopUndo()
+		// Only another Ctrl-C is the user's wish to leave everything: timeout and shells may send
+		// SIGTERM and SIGHUP twice.
+		for another := range signals {
+			if another == os.Interrupt {
+				stopUndo()
+			}
+		}
 	}()
 	s := &Session{Out: os.Stdout, Err: os.Stderr, In: os.Stdin, undoContext: undo}
 	s.Terminal = term.IsTerminal(int(os.Stdout.Fd()))
@@ -53,7 +58,7 @@ func Main(version string, args []string, commands ...*Command) int {
 		return status
 	case <-undo.Done():
 	}
-	// The second signal. The command may still say what it did not remove.
+	// The second Ctrl-C. The command may still say what it did not remove.
 	select {
 	case status := <-ended:
 		return status
