@@ -200,6 +200,11 @@ func TestDetectIsClosed(t *testing.T) {
 	if status != 2 {
 		t.Errorf("status %d, want 2", status)
 	}
+	w.must(nil, w.hub.Disable())
+	if rows, status := doctor(t, w.cloud, "--template", native); status != 1 {
+		t.Errorf("status %d with a thing to fix and an unknown check, want 1:\n%s", status, show(rows))
+	}
+	w.must(nil, w.hub.Enable(securityhubtest.Settings{}))
 	rows, status = doctor(t, w.cloud, "--template", native, "--try", "--yes")
 	want(t, rows, "ok", "detect", "was created and deleted", "")
 	if profiles, err := w.iot.ListSecurityProfiles(t.Context(), &iot.ListSecurityProfilesInput{}); err != nil || len(profiles.SecurityProfileIdentifiers) > 0 || status != 0 {
