@@ -149,6 +149,7 @@ func TestEachActionIsNeeded(t *testing.T) {
 	w.must(nil, err)
 	w.must(w.iot.CreateThing(t.Context(), &iot.CreateThingInput{ThingName: aws.String("pump-1")}))
 	w.must(w.iot.AttachThingPrincipal(t.Context(), &iot.AttachThingPrincipalInput{ThingName: aws.String("pump-1"), Principal: keys.CertificateArn}))
+	w.must(w.iot.StartOnDemandAuditTask(t.Context(), &iot.StartOnDemandAuditTaskInput{TargetCheckNames: []string{logging}}))
 	onlySource := []string{"--yes", "--source", "device-event"} // makes the messages of other sources visible again, which is an action too
 	experiment := func(name, wait string) needing {
 		return needing{"provoke " + name, append([]string{"provoke", name, "--yes", "--wait", wait, "--interval", "1s"}, w.mqtt()...), nil, nil}

@@ -246,10 +246,11 @@ func (e *exam) foreign(ctx context.Context, all []schedule) []string {
 // runsWithin is the age up to which auditRuns looks for the last audit.
 const runsWithin = 35 * 24 * time.Hour
 
-// auditRuns shows the last audit.
+// auditRuns shows the last audit. AWS does not say in which order it lists audits.
 func auditRuns(ctx context.Context, e *exam) ([]line, error) {
 	now := time.Now()
-	var last *types.AuditTaskMetadata
+	var id string
+	var last *iot.DescribeAuditTaskOutput
 	for pages := iot.NewListAuditTasksPaginator(e.iot, &iot.ListAuditTasksInput{StartTime: aws.Time(now.Add(-runsWithin)), EndTime: &now}); pages.HasMorePages(); {
 		page, err := pages.NextPage(ctx)
 		var api smithy.APIError
@@ -260,13 +261,22 @@ func auditRuns(ctx context.Context, e *exam) ([]line, error) {
 			return nil, err
 		}
 		for _, task := range page.Tasks {
-			last = &task // AWS lists them by time (unverified)
+			out, err := e.iot.DescribeAuditTask(ctx, &iot.DescribeAuditTaskInput{TaskId: task.TaskId})
+			if notFound(err) {
+				continue // deleted meanwhile
+			}
+			if err != nil {
+				return nil, err
+			}
+			if last == nil || aws.ToTime(out.TaskStartTime).After(aws.ToTime(last.TaskStartTime)) {
+				id, last = aws.ToString(task.TaskId), out
+			}
 		}
 	}
 	if last == nil {
 		return []line{{note, "", fmt.Sprintf("no audit ran in the last %d days", int(runsWithin.Hours()/24)), "defenderhub audit run"}}, nil
 	}
-	l := line{Status: ok, Finding: fmt.Sprintf("the last audit, %s, is %s", aws.ToString(last.TaskId), last.TaskStatus)}
+	l := line{Status: ok, Finding: fmt.Sprintf("the last audit, %s of %s, is %s", id, aws.ToTime(last.TaskStartTime).UTC().Format(time.RFC3339), last.TaskStatus)}
 	if last.TaskStatus == types.AuditTaskStatusFailed {
 		l.Status, l.Fix = fix, "defenderhub audit run shows why"
 	}

@@ -57,7 +57,7 @@ var checks = []check{
 	{"subscriptions", []string{"securityhub:ListEnabledProductsForImport"}, subscriptions},
 	{"audit-configuration", []string{"iot:DescribeAccountAuditConfiguration"}, auditConfiguration},
 	{"audit-schedules", []string{"iot:ListScheduledAudits", "iot:DescribeScheduledAudit", "iot:DescribeAccountAuditConfiguration"}, auditSchedules},
-	{"audit-runs", []string{"iot:ListAuditTasks"}, auditRuns},
+	{"audit-runs", []string{"iot:ListAuditTasks", "iot:DescribeAuditTask"}, auditRuns},
 	{"detect", []string{"iot:ListSecurityProfiles"}, detect},
 	{"names", []string{"iot:ListSecurityProfiles", "iot:ListScheduledAudits", "iot:ListCustomMetrics", "iot:ListDimensions", "iot:ListTopicRules"}, names},
 	{"rules", nil, ruleRoles},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -196,6 +197,26 @@ func TestOnlyOurQueuesAreRead(t *testing.T) {
 	lines, err := queues(t.Context(), e)
 	if got := fmt.Sprint(lines); err != nil || !strings.Contains(got, "0 messages wait in 1 queues") {
 		t.Errorf("%s, error %v, want no message in one queue", got, err)
+	}
+}
+
+// AWS does not say in which order it lists audits.
+func TestLastAuditIsTheNewest(t *testing.T) {
+	starts := map[string]int64{"a": 1796000000, "b": 1796090000, "c": 1795000000}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		id := path.Base(r.URL.Path)
+		if id == "tasks" {
+			fmt.Fprint(w, `{"tasks": [{"taskId": "a"}, {"taskId": "b"}, {"taskId": "c"}]}`)
+			return
+		}
+		fmt.Fprintf(w, `{"taskStatus": "%s", "taskStartTime": %d}`, map[bool]string{true: "COMPLETED", false: "FAILED"}[id == "b"], starts[id])
+	}))
+	defer server.Close()
+	e := &exam{iot: iot.New(iot.Options{Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("a", "b", ""))})}
+	lines, err := auditRuns(t.Context(), e)
+	if got := fmt.Sprint(lines); err != nil || lines[0].Status != ok || !strings.Contains(got, "the last audit, b of 2026-12-01T01:53:20Z, is COMPLETED") {
+		t.Errorf("%s, error %v, want the audit b", got, err)
 	}
 }
 
