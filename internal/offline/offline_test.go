@@ -23,6 +23,14 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// With Basic Ingest, a recording comes from the deployed rule for reports.
+func TestReportOfADeployedRuleIsRead(t *testing.T) {
+	got, err := offline.Read(strings.NewReader(`{"kind":"report","topic":"","time":1767225600000,"traceId":"trace","id":"random","clientId":"pump","principal":"p","payload":"e30="}`))
+	if err != nil || len(got) != 1 || got[0].ID != "trace" || got[0].Client != "pump" || got[0].Principal != "p" || string(got[0].Payload) != "{}" {
+		t.Errorf("got %+v, error %v, want a report of pump with the trace ID", got, err)
+	}
+}
+
 func TestErrorOfARecordingNamesTheRecord(t *testing.T) {
 	for line, want := range map[string]string{
 		`{`:                                                  "record 2: unexpected EOF",

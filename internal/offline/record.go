@@ -9,6 +9,7 @@ package offline
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,7 +119,7 @@ func Read(from io.Reader) ([]Record, error) {
 		case len(text) > maxRecord:
 			err = fmt.Errorf("%d bytes, want at most %d", len(text), maxRecord)
 		default:
-			if err = json.Unmarshal(text, &r); err == nil {
+			if r, err = decode(text); err == nil {
 				err = r.validate()
 			}
 		}
@@ -130,6 +131,22 @@ func Read(from io.Reader) ([]Record, error) {
 		}
 		all = append(all, r)
 	}
+}
+
+// decode reads a record, or a device report as a deployed rule sends it.
+func decode(text []byte) (Record, error) {
+	var in struct {
+		Record
+		TraceID  string `json:"traceId"`
+		ClientID string `json:"clientId"`
+	}
+	if err := json.Unmarshal(text, &in); err != nil {
+		return Record{}, err
+	}
+	if in.Kind == Report {
+		in.ID, in.Client = cmp.Or(in.TraceID, in.ID), cmp.Or(in.Client, in.ClientID)
+	}
+	return in.Record, nil
 }
 
 func (r Record) validate() error {
