@@ -28,6 +28,7 @@ type fake struct {
 	names    []string
 	policy   string
 	attached int
+	groups   int // of a thing: each has the policy too
 	calls    int
 	fails    error
 }
@@ -56,10 +57,15 @@ func (f *fake) GetEffectivePolicies(_ context.Context, in *iot.GetEffectivePolic
 	if !strings.HasSuffix(*in.Principal, ":cert/c1") {
 		return nil, errors.New("no certificate")
 	}
-	return &iot.GetEffectivePoliciesOutput{EffectivePolicies: []types.EffectivePolicy{{PolicyName: aws.String("fleet"), PolicyDocument: &f.policy}}}, nil
+	all := []types.EffectivePolicy{{PolicyName: aws.String("fleet"), PolicyDocument: &f.policy}}
+	for i := range f.groups {
+		all = append(all, types.EffectivePolicy{PolicyName: aws.String(fmt.Sprint("group-", i)), PolicyDocument: &f.policy})
+	}
+	return &iot.GetEffectivePoliciesOutput{EffectivePolicies: all}, nil
 }
 
 func (f *fake) DescribeRoleAlias(_ context.Context, in *iot.DescribeRoleAliasInput, _ ...func(*iot.Options)) (*iot.DescribeRoleAliasOutput, error) {
+	f.calls++
 	if *in.RoleAlias == "gone" {
 		return nil, &types.ResourceNotFoundException{}
 	}
@@ -148,6 +154,20 @@ func TestResourcesThatADeviceUses(t *testing.T) {
 	device.Account = "111122223333"
 	if uses, err := r.Uses(context.Background(), home, device, time.Now()); err != nil || len(uses) != 0 {
 		t.Errorf("device of another account: uses %v, error %v; want none", uses, err)
+	}
+}
+
+// A role alias that many policies name, and one that is not shown any more, cost no further lookup.
+func TestRoleAliasesAreLookedUpOnce(t *testing.T) {
+	var aliases []string
+	for i := range 25 {
+		aliases = append(aliases, fmt.Sprintf("%q", home.arn(fmt.Sprint("rolealias/a", i))))
+	}
+	f := &fake{names: []string{"pump-7"}, groups: 19, policy: `{"Statement":{"Effect":"Allow","Action":"*","Resource":[` + strings.Join(aliases, ",") + `]}}`}
+	device := incident.Entity{Account: home.Account, Region: home.Region, Kind: correlation.Thing, Name: "pump-7"}
+	uses, err := resolver(t, f).Uses(context.Background(), home, device, time.Now())
+	if err != nil || len(uses) != maxUses || f.calls > 1+maxUses/2 {
+		t.Errorf("%d uses, %d lookups, error %v; want %d uses, at most %d lookups", len(uses), f.calls, err, maxUses, 1+maxUses/2)
 	}
 }
 

@@ -80,10 +80,12 @@ func (r *Resolver) Uses(ctx context.Context, home Home, d incident.Entity, now t
 
 func (r *Resolver) findUses(ctx context.Context, name string, t thing) (use, error) {
 	var all []string
-	add := func(resource string) {
-		if !slices.Contains(all, resource) && len(all) < maxUses {
-			all = append(all, resource)
+	add := func(resource string) (added bool) {
+		if slices.Contains(all, resource) || len(all) == maxUses {
+			return false
 		}
+		all = append(all, resource)
+		return true
 	}
 	for _, principal := range t.principals {
 		if !strings.Contains(principal, ":cert/") {
@@ -99,7 +101,9 @@ func (r *Resolver) findUses(ctx context.Context, name string, t thing) (use, err
 		for _, p := range out.EffectivePolicies {
 			add(policyKind + aws.ToString(p.PolicyName))
 			for _, alias := range roleAliases(aws.ToString(p.PolicyDocument)) {
-				add(aliasKind + alias)
+				if !add(aliasKind + alias) {
+					continue
+				}
 				role, err := r.roleOf(ctx, alias)
 				if err != nil {
 					return use{}, err
