@@ -378,11 +378,17 @@ func (w *world) observeIncident(f securityhubtest.Finding) {
 	}
 }
 
-// covers reports whether an incident with a message has named a finding, its device or its policy.
+// covers reports whether an incident with a message has named a finding, its device or its policy,
+// and had not ended long before the finding opened: only what happens during the incident is covered.
 func (w *world) covers(f securityhubtest.Finding) bool {
 	names := append(strings.Split(f.ID, "/"), f.ID, f.ProductFields["ThingName"])
+	ended := map[string]bool{}
+	for _, incident := range w.hub.Findings() {
+		// Events are late if the function does not run for hours.
+		ended[incident.ID] = open(f) && incident.RecordState == "ARCHIVED" && w.hub.since[incident.ID].Add(12*time.Hour).Before(w.hub.since[f.ID])
+	}
 	told := func(incident string) bool {
-		return len(w.notices[incident]) > 0 || strings.Contains(incident, "/"+campaign+"/")
+		return !ended[incident] && (len(w.notices[incident]) > 0 || strings.Contains(incident, "/"+campaign+"/"))
 	}
 	return slices.ContainsFunc(names, func(name string) bool { return slices.ContainsFunc(w.named[name], told) })
 }
