@@ -159,7 +159,8 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 		Ledger:  book, Metrics: metrics, Log: log, Now: on.Now,
 		Region: e.region, EventTopic: e.eventTopic, Severities: e.severities, Live: e.live, Rules: e.rules, DeadLetterQueueURL: e.deadLetters,
 	}
-	h.Backlog = &backlog.Backlog{Table: table, Ledger: book, Deliver: deliver, Region: e.region, Now: on.Now, Log: log, Refused: h.DeadLetterFinding}
+	h.Backlog = &backlog.Backlog{Table: table, Ledger: book, Deliver: deliver, Region: e.region, Now: on.Now, Log: log}
+	deliver.DeadLetter = h.DeadLetterFinding
 	return h, nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -24,6 +23,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/correlator/entity"
 	"github.com/defenderhub/defenderhub/lambda/internal/correlator/incident"
 	"github.com/defenderhub/defenderhub/lambda/internal/correlator/state"
+	"github.com/defenderhub/defenderhub/lambda/internal/sqstext"
 )
 
 // started returns when a behavior's alarm began, in ns since 1970; 0 for other findings.
@@ -238,17 +238,13 @@ func (h *Handler) send(ctx context.Context, record state.Record, d document, nex
 	return nil
 }
 
-// accepted escapes the characters that Amazon SQS refuses in messages, but JSON allows.
-// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
-var accepted = strings.NewReplacer("\uFFFE", `\ufffe`, "\uFFFF", `\uffff`)
-
 func (h *Handler) sendAll(ctx context.Context, outbox []correlation.Composite) error {
 	for _, c := range outbox {
 		body, err := json.Marshal(c)
 		if err != nil {
 			return fmt.Errorf("composite finding of %s: %w", c.Rule, err)
 		}
-		if _, err := h.SQS.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &h.IngestQueueURL, MessageBody: aws.String(accepted.Replace(string(body)))}); err != nil {
+		if _, err := h.SQS.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &h.IngestQueueURL, MessageBody: aws.String(sqstext.Accepted.Replace(string(body)))}); err != nil {
 			h.count(c.Rule, contract.MetricUnsent, 1)
 			return fmt.Errorf("SendMessage: %w", err)
 		}

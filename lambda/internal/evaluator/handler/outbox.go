@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/state"
+	"github.com/defenderhub/defenderhub/lambda/internal/sqstext"
 )
 
 // Limits of one Amazon SQS request.
@@ -28,10 +28,6 @@ type letter struct {
 	of   *visit
 	body string
 }
-
-// accepted escapes the characters that Amazon SQS refuses in messages, but JSON allows.
-// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
-var accepted = strings.NewReplacer("\uFFFE", `\ufffe`, "\uFFFF", `\uffff`)
 
 // sendAll sends the outboxes of things and empties those that arrived. The closer retries the
 // others.
@@ -48,7 +44,7 @@ func (h *Handler) sendAll(ctx context.Context, visits []*visit) {
 				h.Log.Error("transition cannot be written", "device", v.subject, "reason", err.Error())
 				continue
 			}
-			letters = append(letters, letter{v, accepted.Replace(string(body))})
+			letters = append(letters, letter{v, sqstext.Accepted.Replace(string(body))})
 		}
 	}
 	for len(letters) > 0 {

@@ -45,9 +45,6 @@ type Backlog struct {
 	Region  string
 	Now     func() time.Time
 	Log     *slog.Logger
-	// Refused is called with entries that Security Hub will never accept: their messages are
-	// finished.
-	Refused func(context.Context, ledger.Entry, string)
 
 	mu sync.Mutex
 	// throttledUntil is how long this environment leaves states without an attempt.
@@ -376,12 +373,7 @@ func (d *drain) pace(ctx context.Context) error {
 }
 
 func (d *drain) imports(ctx context.Context, now time.Time, entries []ledger.Entry) {
-	outcomes := d.Deliver.Refresh(ctx, now, entries)
-	for _, e := range entries {
-		o := outcomes[e.ID]
-		if o.Verdict == outcome.Refused {
-			d.Refused(ctx, e, o.Reason)
-		}
+	for _, o := range d.Deliver.Refresh(ctx, now, entries) {
 		if o.Verdict == outcome.HubOff {
 			d.mu.Lock()
 			d.hubOff = o

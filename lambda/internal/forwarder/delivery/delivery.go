@@ -49,6 +49,9 @@ type Delivery struct {
 	Importer Importer
 	Metrics  *emf.Metrics
 	Log      *slog.Logger
+	// DeadLetter is called with a claim that Security Hub will never accept and that no message
+	// imports, before it is abandoned.
+	DeadLetter func(ctx context.Context, e ledger.Entry, reason string) error
 	// BySeverity also counts imported findings by severity.
 	BySeverity bool
 }
@@ -255,6 +258,11 @@ func (d *Delivery) fail(ctx context.Context, now time.Time, t *task) outcome.Out
 		failure.Verdict = outcome.Refused
 		fallthrough
 	case outcome.Refused:
+		if t.claimed.Entry.Unowned {
+			if err := d.DeadLetter(ctx, t.claimed.Entry, failure.Reason); err != nil {
+				return outcome.Of(err)
+			}
+		}
 		if err := d.Ledger.Abandon(ctx, now, t.claimed); err != nil {
 			return outcome.Of(err)
 		}

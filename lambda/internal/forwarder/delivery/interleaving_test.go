@@ -111,10 +111,11 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 	w.ledger = ledger.New(&w.table, region, contract.DefaultQuietTime)
 	client := securityhub.NewFromConfig(inprocess.Config(w.service, account, region))
 	w.deliver = &delivery.Delivery{
-		Ledger:   w.ledger,
-		Importer: importer.New(ledgertest.Imports{API: newFindings{client, w}, Step: step}, func(int64) int64 { return 0 }),
-		Metrics:  emf.New(contract.MetricDimensionForwarder, "f", io.Discard, now),
-		Log:      slog.New(slog.DiscardHandler),
+		DeadLetter: func(context.Context, ledger.Entry, string) error { return nil },
+		Ledger:     w.ledger,
+		Importer:   importer.New(ledgertest.Imports{API: newFindings{client, w}, Step: step}, func(int64) int64 { return 0 }),
+		Metrics:    emf.New(contract.MetricDimensionForwarder, "f", io.Discard, now),
+		Log:        slog.New(slog.DiscardHandler),
 	}
 	before := *w.deliver
 	before.Ledger = ledger.New(previousTable{&w.table}, region, contract.DefaultQuietTime)

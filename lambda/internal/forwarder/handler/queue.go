@@ -15,6 +15,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/ledger"
 	"github.com/defenderhub/defenderhub/lambda/internal/forwarder/outcome"
+	"github.com/defenderhub/defenderhub/lambda/internal/sqstext"
 )
 
 // deadLetter sends a message to the dead-letter queue, with the reason.
@@ -38,17 +39,18 @@ func (h *Handler) deadLetter(ctx context.Context, m *message) error {
 
 // DeadLetterFinding sends a finding to the dead-letter queue that Security Hub refused after its
 // message was finished.
-func (h *Handler) DeadLetterFinding(ctx context.Context, e ledger.Entry, reason string) {
+func (h *Handler) DeadLetterFinding(ctx context.Context, e ledger.Entry, reason string) error {
 	body := "{}"
 	if e.Finding != nil {
-		body = string(e.Finding.AppendJSON(nil))
+		body = sqstext.Accepted.Replace(string(e.Finding.AppendJSON(nil)))
 	}
 	m := &message{SQSMessage: events.SQSMessage{MessageId: e.ID, Body: body}, source: e.Source.String(), outcome: outcome.Outcome{Verdict: outcome.Refused, Reason: reason}}
 	if err := h.deadLetter(ctx, m); err != nil {
-		h.Log.Error("finding could not be sent to the dead-letter queue", "findingId", e.ID, "reason", err.Error())
-		return
+		return fmt.Errorf("send the finding to the dead-letter queue: %w", err)
 	}
 	h.Metrics.Count(m.source, contract.MetricRefused, 1)
+	h.Log.Warn("finding can never be imported and was sent to the dead-letter queue", "findingId", e.ID, "source", m.source, "reason", legible(reason))
+	return nil
 }
 
 // legible returns text that is valid in an attribute of Amazon SQS and safe in a log line, since

@@ -107,7 +107,8 @@ func (r *rig) build(config securityhubtest.Config) {
 		Audit:  &audit.Auditor{IoT: r.iot, Table: r.table, Findings: book, Deliver: deliver, Region: region, Log: log, Random: func(int64) int64 { return 0 }},
 		Region: region, EventTopic: "defenderhub/events/+", DeadLetterQueueURL: deadURL,
 	}
-	r.handler.Backlog = &backlog.Backlog{Table: r.table, Ledger: book, Deliver: deliver, Region: region, Now: now, Log: log, Refused: r.handler.DeadLetterFinding}
+	r.handler.Backlog = &backlog.Backlog{Table: r.table, Ledger: book, Deliver: deliver, Region: region, Now: now, Log: log}
+	deliver.DeadLetter = r.handler.DeadLetterFinding
 }
 
 // handle passes messages to the function and returns the IDs of those to retry.

@@ -61,6 +61,8 @@ type Entry struct {
 	// LeftAt is when, since the last import, a state was first left in the ledger for the next
 	// invocation with quota; 0 if the claim's own message imports it.
 	LeftAt int64 `json:"leftAt,omitempty"`
+	// Unowned reports whether no message imports the claim, so that a refusal is known only here.
+	Unowned bool `json:"unowned,omitempty"`
 
 	// Finding is the claimed finding, exactly as it is imported. It is nil once the end of a
 	// finding is confirmed.
@@ -89,6 +91,8 @@ type Shown struct {
 	Digest string           `json:"digest"`
 	// Finding is nil if the end of the finding is confirmed.
 	Finding *asff.Finding `json:"finding,omitempty"`
+	// Unowned is [Entry.Unowned].
+	Unowned bool `json:"unowned,omitempty"`
 }
 
 // mostShown limits the versions that are kept while nothing is confirmed, as when Security Hub is
@@ -98,7 +102,7 @@ const mostShown = 4
 // claimed returns e as pending.
 func (e Entry) claimed() Entry {
 	if e.Status == Confirmed || e.Status == Pending {
-		e.Shown = append(slices.Clone(e.Shown), Shown{e.Status, e.State, e.Digest, e.Finding})
+		e.Shown = append(slices.Clone(e.Shown), Shown{e.Status, e.State, e.Digest, e.Finding, e.Unowned})
 	}
 	if len(e.Shown) > mostShown {
 		e.Shown = slices.Delete(e.Shown, 1, 2) // the first may be confirmed
@@ -112,7 +116,7 @@ func (e Entry) claimed() Entry {
 // it is tried again when its message is retried.
 func (e Entry) refused() Entry {
 	last := len(e.Shown) - 1
-	e.LeftAt = 0
+	e.LeftAt, e.Unowned = 0, false
 	if last < 0 {
 		e.Status = Refused
 		return e
@@ -120,7 +124,7 @@ func (e Entry) refused() Entry {
 	was := e.Shown[last]
 	e.Status, e.State, e.Digest, e.Finding, e.Shown = was.Status, was.State, was.Digest, was.Finding, e.Shown[:last]
 	if e.Status == Pending {
-		e.Finding = content(e, *e.Finding)
+		e.Finding, e.Unowned = content(e, *e.Finding), was.Unowned
 	}
 	e.Order.Tie = ""
 	return e
@@ -180,13 +184,14 @@ func (l *Ledger) decode(r Record) (*Entry, error) {
 		return nil, fmt.Errorf("ledger record %s / %s: %w", r.Partition, r.Sort, err)
 	}
 	e := doc.Entry
-	for _, s := range append(e.Shown, Shown{e.Status, e.State, e.Digest, e.Finding}) {
+	for _, s := range append(e.Shown, Shown{Status: e.Status, State: e.State, Finding: e.Finding}) {
 		if s.Finding == nil && (s.Status != Confirmed || s.State == asff.Active) {
 			return nil, fmt.Errorf("ledger record %s / %s has no finding", r.Partition, r.Sort)
 		}
 	}
 	e.Source, e.revision = source, r.Revision
-	// An earlier version, after a rollback, drops Quiet when it writes the entry.
+	// An earlier version, after a rollback, drops Quiet and Unowned when it writes the entry.
+	e.Unowned = e.Unowned || e.LeftAt != 0
 	e.Quiet = e.Quiet || e.Finding != nil && e.Finding.ProductFields[signal.SharedField] != ""
 	return &e, nil
 }

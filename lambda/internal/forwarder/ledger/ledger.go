@@ -145,9 +145,9 @@ func (l *Ledger) claims(ctx context.Context, now time.Time, requests []Request, 
 				if decision == again && c.Entry.LeftAt == 0 {
 					decision = claim // it must become due
 				}
-				c.Entry.LeftAt = cmp.Or(c.Entry.LeftAt, now.UnixMilli())
+				c.Entry.LeftAt, c.Entry.Unowned = cmp.Or(c.Entry.LeftAt, now.UnixMilli()), true
 			case decision == claim:
-				c.Entry.LeftAt = 0
+				c.Entry.LeftAt, c.Entry.Unowned = 0, false
 			}
 			if decision == nothing || decision == again {
 				claims[i] = c
@@ -227,7 +227,7 @@ func (l *Ledger) confirm(ctx context.Context, now time.Time, claims []Claim, fau
 	var writers []int
 	for i, c := range claims {
 		e := c.Entry
-		e.Status, e.ImportedAt, e.DoubtedAt, e.LeftAt, e.Shown = Confirmed, now.UnixMilli(), 0, 0, nil
+		e.Status, e.ImportedAt, e.DoubtedAt, e.LeftAt, e.Unowned, e.Shown = Confirmed, now.UnixMilli(), 0, 0, false, nil
 		if e.State == asff.Archived {
 			e.Finding = nil
 		}
@@ -254,7 +254,7 @@ func (l *Ledger) Leave(ctx context.Context, now time.Time, claims []Claim) []err
 	var writers []int
 	for i, c := range claims {
 		e := c.Entry
-		e.LeftAt = now.UnixMilli()
+		e.LeftAt, e.Unowned = now.UnixMilli(), true
 		e.revision++
 		record, err := l.encode(&e, now)
 		if err != nil {
