@@ -6,6 +6,9 @@
 // decision about a finding does not change, in any order of arrival. A new finding costs a write,
 // all others at most a read.
 //
+// An end may arrive before the beginning of its finding. So a second record lists the findings that
+// the group has only ended: a sender that ends what it never raised uses up that list alone.
+//
 // The record of a group whose findings end by themselves expires [lifetime] after its last new
 // finding. Until then such a finding has ended, or another one takes its place.
 package bound
@@ -36,7 +39,7 @@ type Bounds struct {
 	Now func() time.Time
 
 	mu sync.Mutex
-	// known are the lists of groups as last read or written. A list only grows: its findings stay
+	// known are the lists of groups, by kind and group, as last read or written. A list only grows: its findings stay
 	// admitted, and a full list is final.
 	known map[string][]string
 }
@@ -72,11 +75,15 @@ func (b *Bounds) Apply(ctx context.Context, signals []signal.Signal) ([][]signal
 	for _, group := range slices.Sorted(maps.Keys(groups)) {
 		members := groups[group]
 		some.Go(func() error {
-			names := make([]string, len(members))
-			for j, i := range members {
-				names[j] = signals[i].Finding.ID
+			var raised, ended []string
+			for _, i := range members {
+				if id := signals[i].Finding.ID; signals[i].Raised {
+					raised = append(raised, id)
+				} else {
+					ended = append(ended, id)
+				}
 			}
-			admitted, err := b.admit(ctx, group, signals[members[0]].Bound.Ends, names)
+			admitted, err := b.admit(ctx, group, signals[members[0]].Bound.Ends, raised, ended)
 			mu.Lock()
 			defer mu.Unlock()
 			for _, i := range members {
@@ -103,15 +110,42 @@ func instead(s signal.Signal) []signal.Signal {
 	return []signal.Signal{s.Bound.Over()}
 }
 
-// admit returns the group's list, with as many of names as there is room for.
-func (b *Bounds) admit(ctx context.Context, group string, ends bool, names []string) ([]string, error) {
-	b.mu.Lock()
-	list := b.known[group]
-	b.mu.Unlock()
-	if settled(list, names) {
+// Sort keys of a group's lists.
+const (
+	raisedList = "findings"
+	endedList  = "ends"
+)
+
+// admit returns the findings of a group that are admitted, with as many of the new ones as there is
+// room for. If the group has raised its limit, no end needs a place: its beginning gets none.
+func (b *Bounds) admit(ctx context.Context, group string, expires bool, raised, ended []string) ([]string, error) {
+	ends := b.cached(group, endedList)
+	list, err := b.list(ctx, group, raisedList, expires, raised, without(ended, ends))
+	if err != nil || len(list) >= deviceevent.MaxTypes {
+		return list, err
+	}
+	if left := without(ended, slices.Concat(list, ends)); len(left) > 0 {
+		ends, err = b.list(ctx, group, endedList, expires, left, nil)
+	}
+	return slices.Concat(list, ends), err
+}
+
+func without(names, known []string) (rest []string) {
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			rest = append(rest, name)
+		}
+	}
+	return rest
+}
+
+// list returns a list of a group, with as many of names as there is room for. It reads the list if
+// the cached one lacks one of others.
+func (b *Bounds) list(ctx context.Context, group, kind string, expires bool, names, others []string) ([]string, error) {
+	if list := b.cached(group, kind); settled(list, names) && settled(list, others) {
 		return list, nil
 	}
-	v, err := b.lists(group, ends).Change(ctx, func(v *document.Version[[]string]) bool {
+	v, err := b.lists(group, kind, expires).Change(ctx, func(v *document.Version[[]string]) bool {
 		before := len(v.Value)
 		for _, name := range names {
 			if len(v.Value) < deviceevent.MaxTypes && !slices.Contains(v.Value, name) {
@@ -123,32 +157,37 @@ func (b *Bounds) admit(ctx context.Context, group string, ends bool, names []str
 	if err != nil {
 		return nil, err
 	}
-	b.know(group, v.Value)
+	b.know(group, kind, v.Value)
 	return v.Value, nil
 }
 
 // settled reports whether a list decides about all names.
 func settled(list, names []string) bool {
-	return len(list) >= deviceevent.MaxTypes ||
-		!slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(list, name) })
+	return len(list) >= deviceevent.MaxTypes || len(without(names, list)) == 0
 }
 
-func (b *Bounds) know(group string, list []string) {
+func (b *Bounds) cached(group, kind string) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.known[kind+" "+group]
+}
+
+func (b *Bounds) know(group, kind string, list []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.known == nil || len(b.known) >= mostKnown {
 		b.known = map[string][]string{}
 	}
-	b.known[group] = list
+	b.known[kind+" "+group] = list
 }
 
 // lists is the document of a group's list. Its key contains a hash, because clients choose parts
-// of a group.
-func (b *Bounds) lists(group string, ends bool) document.Document[[]string] {
+// of a group. Earlier versions of the program have only the list of raised findings, in this form.
+func (b *Bounds) lists(group, kind string, expires bool) document.Document[[]string] {
 	sum := sha256.Sum256([]byte(group))
-	place := ledger.Place{Table: b.Table, Key: ledger.Key{Partition: "bound#" + b.Region + "#" + hex.EncodeToString(sum[:]), Sort: "findings"}}
-	if ends {
+	place := ledger.Place{Table: b.Table, Key: ledger.Key{Partition: "bound#" + b.Region + "#" + hex.EncodeToString(sum[:]), Sort: kind}}
+	if expires {
 		place.Expires = b.Now().Add(lifetime)
 	}
-	return document.Document[[]string]{Place: place, Name: "list of the findings that a sender has raised"}
+	return document.Document[[]string]{Place: place, Name: "list of a sender's findings"}
 }

@@ -20,7 +20,7 @@ import (
 
 func event(group, name string) signal.Signal {
 	over := signal.Signal{Finding: asff.Finding{ID: group + "#more"}}
-	return signal.Signal{Finding: asff.Finding{ID: group + "/" + name}, Bound: &signal.Bound{Group: group, Over: func() signal.Signal { return over }}}
+	return signal.Signal{Raised: true, Finding: asff.Finding{ID: group + "/" + name}, Bound: &signal.Bound{Group: group, Over: func() signal.Signal { return over }}}
 }
 
 // TestBoundHoldsInEveryOrder processes the events of several devices in several functions at
@@ -93,6 +93,58 @@ func TestBoundHoldsInEveryOrder(t *testing.T) {
 			t.Fatalf("%d writes for %d findings, want at most one for each", table.Writes(), len(admitted))
 		}
 	})
+}
+
+// A device that ends what it never raised still has all its places. An end keeps its place in the
+// ledger in any order, as long as its beginning may get one.
+func TestEndsUseUpNoPlaceOfARaisedFinding(t *testing.T) {
+	table := &ledgertest.Table{}
+	b := &bound.Bounds{Table: table, Region: "r", Now: time.Now}
+	own := func(s signal.Signal, raised bool) bool {
+		t.Helper()
+		s.Raised = raised
+		results, faults := b.Apply(t.Context(), []signal.Signal{s})
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		return results[0][0].Finding.ID == s.Finding.ID
+	}
+	for i := range 2 * deviceevent.MaxTypes {
+		if got, want := own(event("a", fmt.Sprint("ended-", i)), false), i < deviceevent.MaxTypes; got != want {
+			t.Errorf("end %d is delivered for its own finding: %v, want %v", i, got, want)
+		}
+	}
+	writes := table.Writes()
+	for i := range deviceevent.MaxTypes {
+		if !own(event("a", fmt.Sprint("raised-", i)), true) {
+			t.Errorf("finding %d is part of the shared one", i)
+		}
+		if !own(event("a", fmt.Sprint("raised-", i)), false) {
+			t.Errorf("the end of finding %d is not delivered", i)
+		}
+	}
+	if own(event("a", "ended-0"), true) {
+		t.Error("an ended finding exceeds the limit of raised ones")
+	}
+	if own(event("a", "new"), false) {
+		t.Error("an end gets a place, although its beginning gets none")
+	}
+	if got := table.Writes() - writes; got != deviceevent.MaxTypes {
+		t.Errorf("%d writes, want one for each raised finding", got)
+	}
+}
+
+func TestRepeatedEndCostsNoCall(t *testing.T) {
+	table := &ledgertest.Table{}
+	b := &bound.Bounds{Table: table, Region: "r", Now: time.Now}
+	for range 2 {
+		end := event("a", "x")
+		end.Raised = false
+		if results, faults := b.Apply(t.Context(), []signal.Signal{end}); len(faults) > 0 || results[0][0].Finding.ID != "a/x" {
+			t.Errorf("signals %v, faults %v; want the end", results, faults)
+		}
+		table.Step = func(context.Context, string, bool) error { panic("an unexpected call of the table") }
+	}
 }
 
 func TestSharedFindingCostsNoCall(t *testing.T) {

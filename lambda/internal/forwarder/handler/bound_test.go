@@ -59,6 +59,20 @@ func TestDeviceThatInventsTypesRaisesABoundedNumberOfFindings(t *testing.T) {
 	}
 }
 
+func TestClearedTypesDoNotHideARealOne(t *testing.T) {
+	r := newRig(t)
+	for i := range 2 * deviceevent.MaxTypes {
+		r.must(r.device("pump-1", start, fmt.Sprintf(`{"type":"t-%d","state":"cleared"}`, i)))
+	}
+	r.must(r.device("pump-1", start, `{"type":"tamper","severity":"CRITICAL"}`))
+	if got := r.hub.Findings(); len(got) != 1 || got[0].Severity.Label != "CRITICAL" {
+		t.Errorf("findings %v, want one with CRITICAL", r.states())
+	}
+	// Its end may arrive first.
+	r.must(r.device("pump-2", start, `{"type":"boot","state":"cleared"}`), r.device("pump-2", start.Add(-time.Second), `{"type":"boot"}`))
+	r.want(map[string]string{"device-event/us-east-1/pump-1/tamper": "ACTIVE", "device-event/us-east-1/pump-2/boot": "ARCHIVED"})
+}
+
 func TestListedTypesHaveTheirSeveritiesAndOthersShareAFinding(t *testing.T) {
 	r := newRig(t)
 	r.handler.Severities = contract.Severities{Events: map[string]defender.Severity{"tamper": defender.High, "boot": defender.SeverityDefault}}
