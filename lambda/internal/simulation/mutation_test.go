@@ -80,6 +80,8 @@ var mutations = []mutation{
 		"	switch e.Order.Compare(f.Order) {\n	case 1:", "	switch e.Order.Compare(f.Order) {\n	case 1, -1:"},
 	{"reminder-skips-critical", "messages", "a reminder lacks the CRITICAL findings", "lambda/internal/notifier/record/record.go",
 		"s <= defender.Critical; s++", "s < defender.Critical; s++"},
+	{"ended-incident-covers", "messages", "an incident that has ended still covers what it named", "lambda/internal/notifier/handler/finding.go",
+		"if f.Open && !incident.Order.Updated.Before(f.Opened) {", "if f.Revision > 0 {"},
 }
 
 // TestMutations builds the simulation with each mutation and runs seeds until one fails. It needs
