@@ -214,7 +214,12 @@ func scheduling(r assembly.Resource, config *iot.DescribeAccountAuditConfigurati
 	}
 	var lines []line
 	if len(missing) > 0 {
-		lines = append(lines, line{fix, "", "this Region does not support checks of " + r.Path() + ": " + strings.Join(missing, ", ") + ". Request contains an invalid Audit Check Name.", "-c defenderhub:audit-except=" + strings.Join(missing, ",") + " (Audit.Except)"})
+		setting, prop := "audit-except", "Audit.Except"
+		if creates { // the configuration must not name them either
+			setting, prop = "audit-disabled", "Audit.Disabled"
+		}
+		lines = append(lines, line{fix, "", "this Region does not support checks of " + r.Path() + ": " + strings.Join(missing, ", ") + ". Request contains an invalid Audit Check Name.",
+			fmt.Sprintf("-c defenderhub:%s=%s (%s)", setting, strings.Join(missing, ","), prop)})
 	}
 	if len(off) > 0 {
 		lines = append(lines, line{fix, "", r.Path() + " names checks that the existing audit configuration does not enable: " + strings.Join(off, ", "), "enable them there, or -c defenderhub:audit-except=" + strings.Join(off, ",") + " (Audit.Except), or Audit.NoSchedule"})

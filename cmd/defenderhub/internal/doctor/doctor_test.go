@@ -201,6 +201,16 @@ func TestOnlyOurQueuesAreRead(t *testing.T) {
 }
 
 // AWS does not say in which order it lists audits.
+func TestUnsupportedCheckIsLeftOutOfTheConfigurationToo(t *testing.T) {
+	const check = "LOGGING_DISABLED_CHECK"
+	r := assembly.Resource{Properties: map[string]any{"TargetCheckNames": []any{check}}}
+	for creates, want := range map[bool]string{false: "-c defenderhub:audit-except=" + check + " (Audit.Except)", true: "-c defenderhub:audit-disabled=" + check + " (Audit.Disabled)"} {
+		if got := scheduling(r, &iot.DescribeAccountAuditConfigurationOutput{}, creates); len(got) != 1 || got[0].Fix != want {
+			t.Errorf("the template creates the configuration: %v: %+v, want the fix %s", creates, got, want)
+		}
+	}
+}
+
 func TestLastAuditIsTheNewest(t *testing.T) {
 	starts := map[string]int64{"a": 1796000000, "b": 1796090000, "c": 1795000000}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
