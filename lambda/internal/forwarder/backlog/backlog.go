@@ -111,6 +111,9 @@ type Turn struct {
 	leaves, drains bool
 	// lease is what this invocation wrote into the marker.
 	lease int64
+	// Failed reports, after [Turn.End], whether Security Hub or the ledger made the work on the
+	// backlog fail, which may last for days.
+	Failed bool
 }
 
 // Begin begins an invocation. ask reports whether it reads the marker: it has many messages, or one
@@ -178,7 +181,7 @@ func (t *Turn) End(ctx, work context.Context) (keep bool, wait time.Duration) {
 	d := drain{Backlog: t.b, lease: t.lease}
 	err := d.run(work)
 	overtaken := errors.Is(err, errOvertaken)
-	if err != nil && !overtaken && work.Err() == nil {
+	if t.Failed = err != nil && !overtaken && (work.Err() == nil || d.stuck()); t.Failed {
 		t.b.Log.Warn("backlog was not drained", "reason", err.Error(), "again", true)
 		wait = time.Minute
 	}
@@ -214,9 +217,19 @@ type drain struct {
 	renewed time.Time
 	// next is when the next call may be made.
 	next time.Time
-	// mu guards the workers' error that Security Hub is off.
+	// mu guards what follows, which the workers set.
 	mu     sync.Mutex
 	hubOff error
+	// tried reports whether a call was made, answered whether Security Hub has decided about any
+	// finding.
+	tried, answered bool
+}
+
+// stuck reports whether no attempt succeeded.
+func (d *drain) stuck() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.tried && !d.answered
 }
 
 // run imports until nothing is left. It returns an error if something is left.
@@ -373,11 +386,17 @@ func (d *drain) pace(ctx context.Context) error {
 }
 
 func (d *drain) imports(ctx context.Context, now time.Time, entries []ledger.Entry) {
-	for _, o := range d.Deliver.Refresh(ctx, now, entries) {
-		if o.Verdict == outcome.HubOff {
-			d.mu.Lock()
+	outcomes := d.Deliver.Refresh(ctx, now, entries)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tried = true
+	for _, e := range entries {
+		switch o := outcomes[e.ID]; o.Verdict {
+		case outcome.HubOff:
 			d.hubOff = o
-			d.mu.Unlock()
+		case outcome.Retry:
+		default:
+			d.answered = true
 		}
 	}
 }

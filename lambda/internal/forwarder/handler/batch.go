@@ -113,6 +113,9 @@ func (h *Handler) keep(ctx, work context.Context, turn *backlog.Turn, messages [
 		}
 	}
 	if chosen != nil {
+		if turn.Failed {
+			wait = max(wait, stretch(chosen.Attributes["ApproximateReceiveCount"]))
+		}
 		chosen.done = false
 		h.returnIn(ctx, chosen, wait)
 	}
