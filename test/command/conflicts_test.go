@@ -109,7 +109,7 @@ func TestConflictsOfTemplates(t *testing.T) {
 			properties(r)["TargetCheckNames"] = append(properties(r)["TargetCheckNames"].([]any), check)
 		})
 	}
-	w.fails(scheduling("NEW_CHECK"), "audit-schedules", "NEW_CHECK. Request contains an invalid Audit Check Name.", "audit-except=NEW_CHECK", "Request contains an invalid Audit Check Name.")
+	w.fails(scheduling("NEW_CHECK"), "audit-schedules", "NEW_CHECK. Request contains an invalid Audit Check Name.", "audit-disabled=NEW_CHECK", "Request contains an invalid Audit Check Name.")
 	rows, _ := doctor(t, w.cloud, "--template", scheduling("INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK"))
 	want(t, rows, "note", "audit-schedules", "one public report says that AWS rejects a schedule with INTERMEDIATE_CA_REVOKED", "Audit.Include")
 	w.fails(each(t, plain(), functions, func(r map[string]any) { properties(r)["ReservedConcurrentExecutions"] = 5 }),
