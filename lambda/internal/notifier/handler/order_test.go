@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -226,9 +227,9 @@ func TestFailuresInAnyOrder(t *testing.T) {
 		r := newRig(t, notification.Config{})
 		r.batch = rapid.IntRange(1, 4).Draw(rt, "batch")
 		failing := rapid.SliceOfN(rapid.IntRange(1, 60), 0, 15).Draw(rt, "failing")
-		calls := 0
+		var calls atomic.Int64
 		r.fault = func(string, bool) error {
-			if calls++; slices.Contains(failing, calls) {
+			if slices.Contains(failing, int(calls.Add(1))) {
 				return errors.New("service unavailable")
 			}
 			return nil
