@@ -101,6 +101,25 @@ func (e *exam) template(ctx context.Context, stack string) (assembly.Template, e
 	return t, err
 }
 
+// eachDeployed calls do with each deployed stack and its template, until an error. The check stack
+// reports a stack that is not deployed or cannot be read.
+func (e *exam) eachDeployed(ctx context.Context, do func(stack string, d deployment, t assembly.Template) error) error {
+	for _, stack := range e.stackNames() {
+		d, err := e.deployment(ctx, stack)
+		if err != nil || len(d) == 0 {
+			continue
+		}
+		t, err := e.template(ctx, stack)
+		if err != nil {
+			return err
+		}
+		if err := do(stack, d, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // perCall is the maximum number of alarms per call of DescribeAlarms.
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html
 const perCall = 100
@@ -134,15 +153,7 @@ func queues(ctx context.Context, e *exam) ([]line, error) {
 	var lines []line
 	var dead []string
 	waiting, all := 0, 0
-	for _, stack := range e.stackNames() {
-		d, err := e.deployment(ctx, stack)
-		if err != nil || len(d) == 0 {
-			continue // the check stack says so
-		}
-		template, err := e.template(ctx, stack)
-		if err != nil {
-			return lines, err
-		}
+	err := e.eachDeployed(ctx, func(_ string, d deployment, template assembly.Template) error {
 		for _, logical := range slices.Sorted(maps.Keys(template.Queues())) {
 			url := d[logical].id // CloudFormation's ID of a queue
 			if url == "" {
@@ -151,7 +162,7 @@ func queues(ctx context.Context, e *exam) ([]line, error) {
 			all++
 			n, err := e.messages(ctx, url)
 			if err != nil {
-				return lines, fmt.Errorf("queue %s: %w", logical, err)
+				return fmt.Errorf("queue %s: %w", logical, err)
 			}
 			switch {
 			case n == 0:
@@ -162,9 +173,10 @@ func queues(ctx context.Context, e *exam) ([]line, error) {
 				waiting += n
 			}
 		}
-	}
-	if all == 0 {
-		return lines, nil
+		return nil
+	})
+	if err != nil || all == 0 {
+		return lines, err
 	}
 	l := line{Status: ok, Finding: fmt.Sprintf("%d messages wait in %d queues", waiting, all)}
 	if waiting > backlog {
@@ -244,15 +256,7 @@ func lastImport(ctx context.Context, e *exam) ([]line, error) {
 // heartbeat shows when the evaluator last judged telemetry.
 func heartbeat(ctx context.Context, e *exam) ([]line, error) {
 	var lines []line
-	for _, stack := range e.stackNames() {
-		d, err := e.deployment(ctx, stack)
-		if err != nil || len(d) == 0 {
-			continue // the check stack says so
-		}
-		template, err := e.template(ctx, stack)
-		if err != nil {
-			return lines, err
-		}
+	err := e.eachDeployed(ctx, func(stack string, d deployment, template assembly.Template) error {
 		tables := slices.DeleteFunc(template.EngineTables(), func(logical string) bool { return d[logical].id == "" })
 		if len(tables) == 0 {
 			lines = append(lines, line{Status: note, Finding: "the stack " + stack + " has no self-managed engine"})
@@ -260,12 +264,13 @@ func heartbeat(ctx context.Context, e *exam) ([]line, error) {
 		for _, logical := range tables {
 			l, err := e.progress(ctx, d[logical].id)
 			if err != nil {
-				return lines, err
+				return err
 			}
 			lines = append(lines, l)
 		}
-	}
-	return lines, nil
+		return nil
+	})
+	return lines, err
 }
 
 // progress reads the engine's last judgment from its table.
