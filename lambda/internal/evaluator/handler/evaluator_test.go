@@ -198,42 +198,6 @@ func TestMessagesOfFailedThingsAreRetried(t *testing.T) {
 	}
 }
 
-// stream returns messages as records of a Kinesis stream.
-func stream(messages ...events.SQSMessage) events.KinesisEvent {
-	var e events.KinesisEvent
-	for _, m := range messages {
-		var ms int64
-		fmt.Sscan(m.Attributes["SentTimestamp"], &ms)
-		e.Records = append(e.Records, events.KinesisEventRecord{EventSource: "aws:kinesis", Kinesis: events.KinesisRecord{
-			Data: []byte(m.Body), SequenceNumber: m.MessageId, ApproximateArrivalTimestamp: events.SecondsEpochTime{Time: time.UnixMilli(ms)},
-		}})
-	}
-	return e
-}
-
-func TestStreamReportsTheLowestFailedSequenceNumber(t *testing.T) {
-	r := newRig(t, telnet())
-	event := stream(report("9", "a", at(0), ports(1, 23)), report("10", "b", at(0), ports(1, 23)), report("11", "b", at(1), ports(2, 23)), report("12", "a", at(1), ports(2, 443)))
-	if got := r.handle(context.Background(), event).(events.KinesisEventResponse); len(got.BatchItemFailures) != 0 {
-		t.Errorf("failures %+v, want none", got)
-	}
-	r.table.step = func(operation, key string, done bool) error {
-		if operation == "PutItem" && key == "thing#c" {
-			return fmt.Errorf("no capacity")
-		}
-		return nil
-	}
-	event = stream(report("98", "d", at(2), ports(1, 23)), report("100", "c", at(2), ports(1, 23)), report("99", "c", at(2), ports(1, 23)))
-	got := r.handle(context.Background(), event).(events.KinesisEventResponse)
-	if len(got.BatchItemFailures) != 1 || got.BatchItemFailures[0].ItemIdentifier != "99" {
-		t.Errorf("failures %+v, want 99", got)
-	}
-	r.close(at(7))
-	if got := r.changes(); got != "a ports in-alarm, b ports in-alarm, d ports in-alarm" {
-		t.Errorf("changes %q, want alarms of a, b and d", got)
-	}
-}
-
 func TestBatchIsJudgedInTheOrderOfSending(t *testing.T) {
 	r := newRig(t, telnet())
 	// The later report is first in the batch. Judged in that order, the earlier one would be late.
