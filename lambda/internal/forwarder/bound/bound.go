@@ -39,8 +39,8 @@ type Bounds struct {
 	Now func() time.Time
 
 	mu sync.Mutex
-	// known are the lists of groups, by kind and group, as last read or written. A list only grows: its findings stay
-	// admitted, and a full list is final.
+	// known are the lists, by kind and group, as last read or written. A list only grows: its
+	// findings stay admitted, and a full list is final.
 	known map[string][]string
 }
 
