@@ -60,8 +60,8 @@ type Behavior struct {
 	// failures and source addresses allow one.
 	// Default: nil, all topics.
 	Dimension *Dimension
-	// SuppressAlerts stops the messages about violations to Amazon SNS. AWS still records the
-	// violations.
+	// SuppressAlerts stops SNS alerts about violations. AWS still records the violations. The
+	// self-managed engine sends no SNS alerts.
 	SuppressAlerts bool
 	// Severity is the severity of the findings that defenderhub imports. It has no effect on
 	// findings of Device Defender's own integration, which are MEDIUM in AWS's sample.

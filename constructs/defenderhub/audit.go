@@ -91,8 +91,8 @@ type AuditProps struct {
 	// Default: nil, no suppression is created. Existing suppressions stay.
 	Suppressions []AuditSuppression
 	// Function configures the functions for RunOnDeploy and Suppressions. They need network access
-	// to AWS IoT, CloudWatch Logs and Amazon S3, through which they answer CloudFormation. LogLevel
-	// is an error, because the functions do not read it.
+	// to AWS IoT, and to Amazon S3 to answer CloudFormation. LogLevel is an error, because the
+	// functions do not read it.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
 	// Prebuilt is the path of a prebuilt lambda/auditresources, the program of the functions for

@@ -71,7 +71,7 @@ type CorrelateProps struct {
 	MaxConcurrency int
 
 	// Function configures the function. It needs network access to Security Hub, DynamoDB, Amazon
-	// SQS, AWS IoT and CloudWatch Logs.
+	// SQS and AWS IoT.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
 	// Prebuilt is the path of a prebuilt lambda/correlator. The rules are deployed in a file beside

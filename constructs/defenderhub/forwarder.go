@@ -36,8 +36,8 @@ type ForwarderProps struct {
 	// Default: nil, only the alarms of Detects are forwarded.
 	DetectTopic awssns.ITopic
 	// Detects are the props of each [Detect] that has this forwarder as DetectProps.Forwarder. The
-	// forwarder takes the severities of behaviors from them. It ends the findings of all other
-	// behaviors. NewDetect validates the props. A DefenderHub sets them from
+	// forwarder takes the severities of behaviors from them. It archives findings of behaviors that
+	// no Detect lists. NewDetect validates the props. A DefenderHub sets them from
 	// DefenderHubProps.Detect.
 	// Default: nil, no Detect sends alarms to this forwarder.
 	Detects []*DetectProps
@@ -64,7 +64,8 @@ type ForwarderProps struct {
 	QuietTime time.Duration
 	// Severities replace the severities of sources. The severity of a device event or a behavior
 	// overrides them. A change reaches active findings within a day.
-	// Default: nil, LOW for rejected reports, the check's severity for audits, MEDIUM for the others.
+	// Default: nil, LOW for rejected reports, the check's severity for audits, HIGH for composite
+	// findings, MEDIUM for the others.
 	Severities map[defender.Source]defender.Severity
 	// DisconnectSeverities are severities by disconnect reason (AUTH_ERROR, FORBIDDEN_ACCESS or
 	// DUPLICATE_CLIENTID). They override the severity of the source. To leave out a reason, set
@@ -97,7 +98,7 @@ type ForwarderProps struct {
 	MaxConcurrency int
 
 	// Function configures the functions. They need network access to Security Hub, Amazon SQS,
-	// DynamoDB, CloudWatch Logs and, if audits or device events are forwarded, AWS IoT.
+	// DynamoDB and, if audits or device events are forwarded, AWS IoT.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
 	// Prebuilt is the path of a prebuilt lambda/forwarder for Linux on the functions'

@@ -101,8 +101,8 @@ type NotifyProps struct {
 	// Default: 0, which means 2.
 	MaxConcurrency int
 
-	// Function configures the function. It needs network access to Amazon SNS, Amazon SQS, DynamoDB,
-	// AWS IoT and CloudWatch Logs.
+	// Function configures the function. It needs network access to Amazon SNS, Amazon SQS, DynamoDB
+	// and AWS IoT.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
 	// Prebuilt is the path of a prebuilt lambda/notifier. The settings are deployed in a file beside

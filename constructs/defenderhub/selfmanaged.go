@@ -69,7 +69,8 @@ type SelfManagedProps struct {
 	// Default: TransportSQS.
 	Transport Transport
 	// Shards is the number of shards of the stream, 1 to 200. A shard accepts 1 MB and 1000 records
-	// per second.
+	// per second. The closer looks for unread telemetry in 100 shards only: see "Backlogs" in
+	// docs/detect.md.
 	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
 	// Default: 0, an on-demand stream.
 	Shards int
@@ -94,7 +95,7 @@ type SelfManagedProps struct {
 	// window's reports. It then stores each report, even a conforming one: docs/detect.md says what
 	// that costs. The metric FrequentReports counts reports that arrive more often.
 	// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
-	// Default: 0, which means 5 minutes, the minimum that AWS advises. The engine judges a window of
+	// Default: 0, which means 5 minutes, as AWS's quota allows. The engine judges a window of
 	// 5 minutes by its largest report.
 	ReportInterval time.Duration
 	// ConfirmFirstTraffic is for agents that send their counters since boot as the first report,
@@ -145,8 +146,7 @@ type SelfManagedProps struct {
 	Closers int
 
 	// Function configures the functions. They need network access to DynamoDB, Amazon SQS, AWS IoT
-	// and its data plane, and CloudWatch Logs. With TransportKinesis the closer also needs access to
-	// Amazon Kinesis.
+	// and its data plane. With TransportKinesis the closer also needs access to Amazon Kinesis.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
 	// Prebuilt is the path of a prebuilt lambda/evaluator. The behaviors are deployed in a file

@@ -21,8 +21,7 @@ import (
 // VerificationProps configure [Verification]. The zero value deploys a queue, a function and two
 // alarms.
 type VerificationProps struct {
-	// Function configures the function. It needs network access to AWS IoT, Security Hub and CloudWatch
-	// Logs.
+	// Function configures the function. It needs network access to AWS IoT and Security Hub.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
 	// Prebuilt is the path of a prebuilt lambda/verification, as ForwarderProps.Prebuilt says.
