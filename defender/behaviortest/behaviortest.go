@@ -46,13 +46,13 @@ type Suite struct {
 // Settings are the settings of the self-managed engine that change alarms. Their zero value has
 // the construct's defaults.
 type Settings struct {
-	// ReportsEvery is the prop SelfManaged.ReportsEvery in minutes, at least 5: an alarm for
-	// devices that stop sending reports.
+	// ReportsEvery is the prop SelfManaged.ReportsEvery, in whole minutes from 0:05 to 24:00: an
+	// alarm for devices that stop sending reports.
 	// Default: 0, no such alarm.
-	ReportsEvery int `json:"reportsEvery"`
-	// ReportInterval is the prop SelfManaged.ReportInterval in minutes, at least 5.
-	// Default: 5.
-	ReportInterval int `json:"reportInterval"`
+	ReportsEvery Clock `json:"reportsEvery"`
+	// ReportInterval is the prop SelfManaged.ReportInterval, from 0:00:10 to 1:00.
+	// Default: 0:05.
+	ReportInterval Clock `json:"reportInterval"`
 	// MinDatapoints is the prop SelfManaged.MinDatapoints, at least 1.
 	// Default: 100.
 	MinDatapoints int `json:"minDatapoints"`
@@ -87,7 +87,8 @@ type Event struct {
 	// Default: CLIENT_INITIATED_DISCONNECT.
 	Reason  string   `json:"reason"`
 	Message *Message `json:"message"`
-	// Report is a device report, in the format that agents write.
+	// Report is a device report, in the format that agents write. With Times, leave out its
+	// report_id: reports with the same ID are duplicates.
 	// https://docs.aws.amazon.com/iot-device-defender/latest/devguide/detect-device-side-metrics.html
 	Report json.RawMessage `json:"report"`
 	// SourceIP is the device's address in messages and connections.

@@ -68,7 +68,10 @@ func TestErrorsOfAFile(t *testing.T) {
 		small + "tests: [{nmae: x}]":     `unknown field "nmae"`,
 		small + "tests: [{until: 90}]":   "time 90, want hours and minutes",
 		small + "tests: [{until: 0:60}]": `time "0:60"`,
-		small + "settings: {reportsEvery: 1}\ntests: [{}]": "settings.reportsEvery is 1, want at least 5",
+		small + "settings: {reportsEvery: 0:01}\ntests: [{}]":                                                                                                        "settings.reportsEvery is 0:01, want whole minutes from 0:05 to 24:00",
+		small + "settings: {reportInterval: 0:00:09}\ntests: [{}]":                                                                                                   "settings.reportInterval is 0:00:09, want 0:00:10 to 1:00",
+		small + "settings: {reportInterval: 1}\ntests: [{}]":                                                                                                         "time 1, want hours and minutes",
+		small + "settings: {minDatapoints: -1}\ntests: [{}]":                                                                                                         "settings.minDatapoints is -1, want at least 1",
 		"behaviors: [{name: a b, metric: aws:message-byte-size, criteria: {comparisonOperator: less-than, value: {count: 8}}}]\ntests: [{}]":                         "Behaviors[0].Name",
 		"behaviors: [{name: a, metric: aws:num-messages-received, criteria: {comparisonOperator: less-than, value: {count: 8}, durationSeconds: 300}}]\ntests: [{}]": "no event for messages that a device receives",
 		small + "tests: [{name: t, telemetry: [{at: 0:00, event: connected}]}]":                                                                                      `test "t": telemetry[0]: device: missing`,
@@ -117,6 +120,28 @@ func TestMissingAndUnexpectedAlarms(t *testing.T) {
 	}
 	if got, want := fmt.Sprint(results[1].Err()), "alarms (- missing, + unexpected):\n- 0:01 e small in-alarm\n+ 0:01 d small in-alarm\n+ 0:10 d small alarm-cleared"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// Devices that report each minute send five reports in a window of five minutes.
+func TestFrequentReportsAreSummed(t *testing.T) {
+	const file = `behaviors: [{name: little-traffic, metric: aws:all-bytes-out, criteria: {comparisonOperator: less-than, value: {count: 100}, durationSeconds: 300}}]
+tests:
+- name: t
+  telemetry: [{at: 0:00, every: 0:01, times: 5, device: d, report: {metrics: {network_stats: {bytes_out: 30}}}}]
+`
+	for settings, want := range map[string]string{"": "<nil>", "settings: {reportInterval: 0:01}\n": "alarms (- missing, + unexpected):\n+ 0:05 d little-traffic in-alarm"} {
+		suite, err := behaviortest.Parse([]byte(settings + file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		results, err := suite.Run()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(results[0].Err()); got != want {
+			t.Errorf("%sgot %s, want %s", settings, got, want)
+		}
 	}
 }
 

@@ -33,8 +33,8 @@ var changes = []string{inAlarm, cleared, invalidated}
 func (s Suite) config() engine.Config {
 	return engine.Config{
 		Profiles: []engine.ProfileConfig{{Name: "behaviors", Behaviors: s.Behaviors}}, Reports: true,
-		ReportsEvery: s.Settings.ReportsEvery, ReportSeconds: s.Settings.ReportInterval * 60, MinDatapoints: int64(s.Settings.MinDatapoints),
-		ConfirmTraffic: s.Settings.ConfirmFirstTraffic, BatchSeconds: int(batching / time.Second),
+		ReportsEvery: int(time.Duration(s.Settings.ReportsEvery) / time.Minute), ReportSeconds: int(time.Duration(s.Settings.ReportInterval) / time.Second),
+		MinDatapoints: int64(s.Settings.MinDatapoints), ConfirmTraffic: s.Settings.ConfirmFirstTraffic, BatchSeconds: int(batching / time.Second),
 	}
 }
 
@@ -46,13 +46,14 @@ func (s Suite) Validate() error {
 		faults = append(faults, err)
 	}
 	set := s.Settings
-	for _, n := range []struct {
-		field        string
-		value, least int
-	}{{"reportsEvery", set.ReportsEvery, 5}, {"reportInterval", set.ReportInterval, 5}, {"minDatapoints", set.MinDatapoints, 1}} {
-		if n.value != 0 && n.value < n.least {
-			faults = append(faults, fmt.Errorf("settings.%s is %d, want at least %d", n.field, n.value, n.least))
-		}
+	if c := set.ReportsEvery; c != 0 && (c < Clock(5*time.Minute) || c > Clock(24*time.Hour) || c%Clock(time.Minute) != 0) {
+		faults = append(faults, fmt.Errorf("settings.reportsEvery is %s, want whole minutes from 0:05 to 24:00", c))
+	}
+	if c := set.ReportInterval; c != 0 && (c < Clock(10*time.Second) || c > Clock(time.Hour)) {
+		faults = append(faults, fmt.Errorf("settings.reportInterval is %s, want 0:00:10 to 1:00", c))
+	}
+	if n := set.MinDatapoints; n < 0 {
+		faults = append(faults, fmt.Errorf("settings.minDatapoints is %d, want at least 1", n))
 	}
 	if len(s.Tests) == 0 {
 		faults = append(faults, errors.New("tests: none, want at least one"))

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -70,8 +71,8 @@ func parseConfig(text []byte) (engine.Config, error) {
 		}
 		config = engine.Config{
 			Profiles: []engine.ProfileConfig{{Name: "behaviors", Behaviors: in.Behaviors}}, Reports: true, BatchSeconds: batchSeconds,
-			ReportsEvery: in.Settings.ReportsEvery, ReportSeconds: in.Settings.ReportInterval * 60, MinDatapoints: int64(in.Settings.MinDatapoints),
-			ConfirmTraffic: in.Settings.ConfirmFirstTraffic,
+			ReportsEvery: int(time.Duration(in.Settings.ReportsEvery) / time.Minute), ReportSeconds: int(time.Duration(in.Settings.ReportInterval) / time.Second),
+			MinDatapoints: int64(in.Settings.MinDatapoints), ConfirmTraffic: in.Settings.ConfirmFirstTraffic,
 		}
 	}
 	for _, p := range config.Profiles {

@@ -9,7 +9,7 @@ func FuzzParseConfig(f *testing.F) {
 		`{"behaviors": [{"name": "small", "metric": "aws:message-byte-size", "criteria": {"comparisonOperator": "less-than", "value": {"count": 8}}}]}`,
 		"- name: few\n  metric: aws:num-messages-sent\n  criteria: {comparisonOperator: less-than, value: {count: 2}, durationSeconds: 600}",
 		`{"profiles": [{"name": "p", "targets": ["thinggroup/0"], "behaviors": []}], "batchSeconds": 10, "membershipMinutes": 10}`,
-		"settings: {reportsEvery: 1}", "1: 2", "[", "",
+		"settings: {reportsEvery: 0:01}", "1: 2", "[", "",
 	} {
 		f.Add([]byte(seed))
 	}
