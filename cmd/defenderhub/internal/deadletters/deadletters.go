@@ -42,8 +42,8 @@ type Letter struct {
 
 // options are the values of the flags.
 type options struct {
-	stack, reason, source string
-	each                  bool
+	stack, queue, reason, source string
+	each                         bool
 }
 
 // The resources of the stack DefenderHub, for the command's policy.
@@ -64,6 +64,7 @@ func Command() *cli.Command {
 	var o options
 	flags := func(f *pflag.FlagSet) {
 		f.StringVar(&o.stack, "stack", "DefenderHub", "the stack of defenderhub")
+		f.StringVar(&o.queue, "queue", "", "only dead-letter queues whose name contains this text, such as Correlate")
 		f.StringVar(&o.reason, "reason", "", "only messages whose reason contains this text")
 		f.StringVar(&o.source, "source", "", "only messages of this source, such as device-event")
 	}
@@ -139,6 +140,10 @@ func Reasons(ctx context.Context, s *cli.Session, api SQS, urls []string, most i
 
 // each calls f with the messages that the flags select.
 func each(ctx context.Context, s *cli.Session, api SQS, from []queue, o options, f func(*letters, []message) error) error {
+	from = slices.DeleteFunc(slices.Clone(from), func(q queue) bool { return !strings.Contains(q.name, o.queue) })
+	if len(from) == 0 {
+		return fmt.Errorf("no dead-letter queue of the stack has %s in its name (--queue)", cli.Quoted(o.queue))
+	}
 	return reading(ctx, s, api, from, math.MaxInt, func(l *letters) error {
 		return f(l, slices.DeleteFunc(slices.Clone(l.all), func(m message) bool {
 			return !strings.Contains(m.reason, o.reason) || o.source != "" && m.source != o.source

@@ -185,6 +185,20 @@ func TestDropDeletesTheSelectedMessages(t *testing.T) {
 	}
 }
 
+func TestQueueSelectsQueuesByTheirName(t *testing.T) {
+	for name, c := range map[string]command{"list": list, "retry": retry, "drop": dropAll} {
+		api := full()
+		_, _, err := run(t, c, api, options{queue: "Correlate"}, true)
+		if err == nil || !strings.Contains(err.Error(), "has Correlate in its name (--queue)") || api.receives != 0 || len(api.letters) != 15 {
+			t.Errorf("%s: error %v, %d receives, %d messages stay, want an error, none and 15", name, err, api.receives, len(api.letters))
+		}
+	}
+	api := full()
+	if _, _, err := run(t, dropAll, api, options{queue: "Dead"}, true); err != nil || len(api.letters) != 0 {
+		t.Errorf("error %v, %d messages stay, want none", err, len(api.letters))
+	}
+}
+
 func TestNothingChangesWithoutConfirmation(t *testing.T) {
 	for name, c := range map[string]command{"retry": retry, "drop": dropAll} {
 		api := full()
