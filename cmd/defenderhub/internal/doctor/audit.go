@@ -64,7 +64,7 @@ func auditConfiguration(ctx context.Context, e *exam) ([]line, error) {
 	switch {
 	case exists && !ours:
 		return []line{{fix, "", fmt.Sprintf("an audit configuration exists, with the role %s; %s. %s would create it: The AccountAuditConfiguration already exists.", aws.ToString(config.RoleArn), countOn(config), r.Path()),
-			"-c defenderhub:audit-configuration=existing, or Audit.Configuration: defenderhub.Existing; or cdk import with the account ID"}}, nil
+			"-c defenderhub:audit-configuration=existing, or Audit.Configuration: defenderhub.Existing"}}, nil
 	case !exists && ours:
 		return []line{{fix, "", "the audit configuration was deleted outside the stack: The configuration for your account has not been set up or was deleted.",
 			"create it again by hand (aws iot update-account-audit-configuration), then deploy"}}, nil

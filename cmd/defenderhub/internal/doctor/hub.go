@@ -121,7 +121,7 @@ func subscriptions(ctx context.Context, e *exam) ([]line, error) {
 		switch {
 		case has && creates != nil && !e.owns(ctx, *creates):
 			lines = append(lines, line{fix, "", fmt.Sprintf("the subscription to aws/%s exists, and %s would create it (ResourceConflictException)", p.product, creates.Path()),
-				fmt.Sprintf("-c defenderhub:%s=existing, or %s: defenderhub.Existing; or cdk import with arn:%s:securityhub:%s:%s:product-subscription/aws/%s", p.key, p.prop, e.identity.Partition, e.region, e.identity.AccountID, p.product)})
+				fmt.Sprintf("-c defenderhub:%s=existing, or %s: defenderhub.Existing", p.key, p.prop)})
 		case has:
 			lines = append(lines, line{Status: ok, Finding: "aws/" + p.product + " sends its findings"})
 		case creates != nil && e.owns(ctx, *creates):
