@@ -9,7 +9,7 @@ MODULES := . cmd/defenderhub test test/consumer test/localaws test/localaws/rie 
 # Tools that tools/go.mod pins; they run in any module. In a workspace go tool refuses -modfile.
 tool = "$$(GOWORK=off go tool -n -modfile=$(CURDIR)/tools/go.mod $(1))"
 
-.PHONY: help go cfn-lint command demo local test test-go test-cdk test-cloud lint tidy release snapshots fuzz bench simulate storm bootstrap diff deploy destroy vuln clean
+.PHONY: help go cfn-lint command demo local test test-go test-cdk test-cloud lint tidy release snapshots fuzz bench simulate storm bootstrap doctor diff deploy destroy vuln clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +26,8 @@ prepare = @echo "installing and compiling what is not there yet (minutes the fir
 
 # The flags with which internal/gobuild compiles the Lambda functions: with others Go
 # would compile once more what the functions share with the programs here.
-demo local bootstrap diff deploy destroy: export CGO_ENABLED := 0
-demo local bootstrap diff deploy destroy: export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -trimpath
+demo local bootstrap doctor diff deploy destroy: export CGO_ENABLED := 0
+demo local bootstrap doctor diff deploy destroy: export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -trimpath
 
 test: lint test-go test-cdk test-cloud ## everything that CI runs
 
@@ -98,19 +98,19 @@ bootstrap: node_modules/.ready ## prepare your AWS account and Region for the CD
 diff: node_modules/.ready ## what a deployment to your AWS account would change
 	cdk diff $(ARGS)
 
-deploy: node_modules/.ready ## check the account, show the difference, then deploy; settings by ARGS="-c KEY=VALUE"; ANYWAY=1 ignores what is to fix
-	cdk synth --quiet $(ARGS)
-	@$(doctor)
+deploy: doctor ## check the account, show the difference, then deploy; settings by ARGS="-c KEY=VALUE"; ANYWAY=1 ignores what is to fix
 	cdk diff $(ARGS)
 	cdk deploy $(ARGS)
 
 # 2 does not stop, because a check that cannot decide is no conflict. A profile for the CDK CLI is
 # one for doctor too. ANYWAY=1 is for a deployment that is itself the fix.
-doctor = (cd $(COMMAND) && go build -o $(CURDIR)/.local/defenderhub .) && { .local/defenderhub doctor --template cdk.out $(profile) || test $$? -eq 2 || \
-	{ test -n "$(ANYWAY)" || { echo "make deploy ANYWAY=1 deploys without these fixes"; exit 1; }; }; }
+doctor: node_modules/.ready command ## check the account as deploy does, with the same ARGS, and deploy nothing
+	cdk synth --quiet $(ARGS)
+	@.local/defenderhub doctor --template cdk.out $(profile) || test $$? -eq 2 || \
+		{ test -n "$(ANYWAY)" || { echo "make deploy ANYWAY=1 deploys without these fixes"; exit 1; }; }
 profile = $(shell printf '%s\n' $(ARGS) | awk '/^--profile$$/ { print; getline; print } /^--profile=/')
 
-destroy: node_modules/.ready ## remove the stack; docs/walkthrough.md says what stays
+destroy: node_modules/.ready ## remove the stack; docs/redeploying.md says what stays
 	cdk destroy $(ARGS)
 
 vuln: ## known vulnerabilities in the dependencies; needs access to vuln.go.dev
