@@ -14,8 +14,11 @@ import (
 	"github.com/defenderhub/defenderhub/defender/correlation"
 )
 
-// stack is your own stack.
-var stack awscdk.Stack
+// stack is your own stack, app your own app.
+var (
+	stack awscdk.Stack
+	app   awscdk.App
+)
 
 func Example() {
 	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
@@ -164,6 +167,33 @@ func Example_correlate() {
 					{Name: "refused", Match: []correlation.Matcher{{Sources: []defender.Source{defender.RefusedConnections}}}},
 				},
 			}),
+		},
+	})
+}
+
+// Two accounts have devices in two Regions each: every account and Region gets a stack.
+func Example_manyAccounts() {
+	for _, account := range []string{"111122223333", "444455556666"} {
+		for _, region := range []string{"eu-central-1", "us-east-1"} {
+			fleet := awscdk.NewStack(app, jsii.String("Fleet-"+account+"-"+region), &awscdk.StackProps{
+				StackName: jsii.String("Fleet"),
+				Env:       &awscdk.Environment{Account: &account, Region: &region},
+			})
+			defenderhub.NewDefenderHub(fleet, jsii.String("Hub"), nil)
+		}
+	}
+}
+
+// A campaign is the same finding on 100 of 200,000 devices.
+func Example_campaignOfALargeFleet() {
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Correlate: &defenderhub.CorrelateProps{
+			FleetSize: 200_000,
+			Rules: []correlation.Rule{
+				correlation.StolenIdentity(), correlation.CompromiseChain(), correlation.BlastRadius(),
+				correlation.TamperAndSilence(), correlation.SilencedAfterAlarm(), correlation.TwoProducts(),
+				correlation.Campaign(correlation.Spread{Share: 0.0005}),
+			},
 		},
 	})
 }

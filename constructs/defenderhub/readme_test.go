@@ -28,7 +28,7 @@ func TestDocsShowTheExamples(t *testing.T) {
 		pages[filepath.Base(file)] = string(page)
 		shown += strings.Count(string(page), "```go\n")
 	}
-	for name, page := range map[string]string{"Example": "README.md", "Example_selfManaged": "embedding.md", "Example_parts": "embedding.md", "Example_suppressions": "findings.md", "Example_correlate": "embedding.md", "Example_notify": "notify.md"} {
+	for name, page := range map[string]string{"Example": "README.md", "Example_selfManaged": "embedding.md", "Example_parts": "embedding.md", "Example_suppressions": "findings.md", "Example_correlate": "embedding.md", "Example_notify": "notify.md", "Example_manyAccounts": "planning.md", "Example_campaignOfALargeFleet": "planning.md"} {
 		body := regexp.MustCompile(`(?s)\nfunc ` + name + `\(\) \{\n(.*?)\n\}\n`).FindSubmatch(source)
 		if body == nil {
 			t.Fatalf("no func %s in example_test.go", name)
@@ -38,8 +38,8 @@ func TestDocsShowTheExamples(t *testing.T) {
 			t.Errorf("%s lacks the body of %s:\n%s", page, name, snippet)
 		}
 	}
-	// The seventh snippet is a snapshot test. The consumer module runs it.
-	if shown != 7 {
-		t.Errorf("README.md and docs/ show %d Go snippets, of which 7 are compiled", shown)
+	// The ninth snippet is a snapshot test. The consumer module runs it.
+	if shown != 9 {
+		t.Errorf("README.md and docs/ show %d Go snippets, of which 9 are compiled", shown)
 	}
 }

@@ -3,6 +3,7 @@ package evaluator
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -97,5 +98,17 @@ func TestBehaviorsThatCannotBeReadAreAnError(t *testing.T) {
 		if _, err := New(Clients{}, newHost(map[string]string{"LAMBDA_TASK_ROOT": dir})); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// docs/planning.md says for how many devices an environment keeps the registry's answers.
+func TestPlanningHasTheNumberOfKnownThings(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/planning.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("caches %d,%03d devices", knownThings/1000, knownThings%1000)
+	if !strings.Contains(string(page), want) {
+		t.Errorf("docs/planning.md lacks %q", want)
 	}
 }

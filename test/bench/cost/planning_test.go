@@ -1,0 +1,105 @@
+package cost
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"strings"
+	"testing"
+)
+
+// List prices of us-east-1 that no engine needs, second hand and AWS's.
+const (
+	auditedDevice   = 0.0011
+	keyMonth        = 1.00
+	receivedFinding = 0.00003
+	freeFindings    = 10_000
+)
+
+// docs/planning.md has the bill of a fleet.
+func TestPlanningHasTheBill(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/planning.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fleets := []float64{1_000, 200_000, 2_000_000}
+	bills := make([][]float64, len(fleets))
+	for i, devices := range fleets {
+		bills[i] = bill(devices)
+	}
+	for j, part := range []string{
+		"audit, and the key of its topic", "rules of the forwarder", "engine, `self-managed`", "or engine, `native`", "findings that Security Hub receives",
+		"forwarder, its alarms and metrics", "correlate, its alarms and metrics", "notify, its alarms and metrics", "logs of these three",
+		"**total, `self-managed`**", "**total, `native`**",
+	} {
+		cells, mark := "", ""
+		if strings.HasPrefix(part, "**") {
+			mark = "**"
+		}
+		for _, b := range bills {
+			cells += " " + mark + usd(b[j]) + mark + " |"
+		}
+		row := ""
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "| "+part+" |") {
+				row = strings.TrimSpace(line)
+			}
+		}
+		if !strings.HasSuffix(row, " |"+cells) {
+			t.Errorf("docs/planning.md has the row\n%s\nwant the cells\n%s", row, cells)
+		}
+	}
+	onDemand := Defaults.SelfManaged(reports(200_000), KinesisOnDemand).Total()
+	if want := "costs " + usd(onDemand) + " USD for 200,000 devices"; !strings.Contains(string(text), want) {
+		t.Errorf("docs/planning.md lacks %q", want)
+	}
+}
+
+// reports is the load of five behaviors of device reports, with the work that benchmarks measured.
+func reports(devices float64) Load {
+	return Load{Devices: devices, Records: 1, RecordBytes: 700, Datapoints: 5, Work: Work{
+		Reads: 0.505, Writes: 0.060, Calls: 0.1, CPUSeconds: 1 / 15_272.0, Transitions: 2 * 0.01 / 288, StoredBytes: 5,
+	}}
+}
+
+// bill returns the parts of the bill and its totals.
+func bill(devices float64) []float64 {
+	const days = 30
+	changes := devices * 2 * 0.01 * days // alarms that are raised and cleared
+	audited := devices * 0.01 * days     // findings of daily audits
+	findings := changes + audited        // imports
+	transport := KinesisShards
+	if devices < 2_600 {
+		transport = SQS
+	}
+	metrics := Prices[CloudWatchMetrics].USD(1)
+	parts := []float64{
+		devices*auditedDevice + keyMonth,
+		Prices[RulesTriggered].USD(devices * days),
+		Defaults.SelfManaged(reports(devices), transport).Total(),
+		Detect(reports(devices)).Total(),
+		math.Max(0, findings-freeFindings) * receivedFinding,
+		changes*10/million + 0.70 + 8*metrics,
+		Correlation(CorrelationLoad{Events: findings, Matched: findings, Lookups: 3 * findings}).Total(),
+		findings*(1.95+1)/million + 0.90 + 10*metrics,
+		Prices[CloudWatchLogs].USD(findings * 3e3 / 1e9),
+	}
+	others := 0.0
+	for i, usd := range parts {
+		if i != 2 && i != 3 {
+			others += usd
+		}
+	}
+	return append(parts, others+parts[2], others+parts[3])
+}
+
+func usd(x float64) string {
+	if x < 100 {
+		return fmt.Sprintf("%.2f", x)
+	}
+	digits := fmt.Sprintf("%.0f", x)
+	if n := len(digits); n > 3 {
+		digits = digits[:n-3] + "," + digits[n-3:]
+	}
+	return digits
+}
