@@ -94,7 +94,7 @@ var keys = map[string]string{
 // Want of a fault without a code names no other prop, so it needs no other words.
 var wants = map[string]func(f *defender.FieldError) string{
 	defenderhub.CodeNoBehaviors: func(f *defender.FieldError) string {
-		return "at least one behavior, such as those of demo, or " + ways(f, ", or ")
+		return "at least one behavior, such as those of starter, or " + ways(f, ", or ")
 	},
 	defenderhub.CodeNoReports: func(f *defender.FieldError) string {
 		return "nothing here, because no behavior uses device reports: add one, such as those of starter, or set " + ways(f, ", or ")

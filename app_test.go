@@ -249,7 +249,7 @@ func TestConflictingSettingsEndTheAppWithOneError(t *testing.T) {
 	const integration = ", want no source that Device Defender's own integration sends already: leave it out, or set defenderhub:"
 	for context, want := range map[string][]string{
 		`"engine":"native","forward":"audit"`: {
-			`profile: missing, want at least one behavior, such as those of demo, or defenderhub:engine none`,
+			`profile: missing, want at least one behavior, such as those of starter, or defenderhub:engine none`,
 			`forward: "audit"` + integration + `audit-subscription to off`,
 		},
 		`"engine":"native","profile":"demo","forward":"detect"`: {`forward: "detect"` + integration + `detect-subscription to off`},
@@ -258,7 +258,7 @@ func TestConflictingSettingsEndTheAppWithOneError(t *testing.T) {
 			`forward: "behavior", want a source that the engine provides: leave this one out, or set defenderhub:engine self-managed`,
 		},
 		`"engine":"self-managed","forward":"device-event,device-event"`: {
-			`profile: missing, want at least one behavior, such as those of demo, or defenderhub:reports-every, or defenderhub:engine none`,
+			`profile: missing, want at least one behavior, such as those of starter, or defenderhub:reports-every, or defenderhub:engine none`,
 			`forward: "device-event", want each source once`,
 			`forward: "[device-event device-event]", want behavior as well: without it the alarms of defenderhub:engine self-managed are lost`,
 		},
@@ -331,7 +331,8 @@ func TestOtherPanicsContinue(t *testing.T) {
 	_ = wrongProps(fault)
 }
 
-func TestCDKJSONIsValidAndSelectsTheDemoProfile(t *testing.T) {
+// With the profile demo, each device that sends a message of 8 bytes or more would raise an alarm.
+func TestCDKJSONIsValidAndSelectsTheStarterProfile(t *testing.T) {
 	data, err := os.ReadFile("cdk.json")
 	if err != nil {
 		t.Fatal(err)
@@ -341,8 +342,8 @@ func TestCDKJSONIsValidAndSelectsTheDemoProfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := readConfig(file.Context)
-	if err != nil || len(c.hub.Detect.Behaviors) != 1 {
-		t.Errorf("config %+v, error %v, want one behavior", c, err)
+	if err != nil || !reflect.DeepEqual(c.hub.Detect.Behaviors, defender.StarterBehaviors()) {
+		t.Errorf("config %+v, error %v, want the behaviors of starter", c, err)
 	}
 }
 

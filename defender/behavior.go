@@ -128,7 +128,7 @@ func validateBehaviors(behaviors []Behavior) error {
 }
 
 // DemoBehaviors returns the behavior of the walk-through: a healthy device sends messages of less
-// than 8 bytes. One datapoint raises the alarm, and one clears it.
+// than 8 bytes. Most real devices violate it. One datapoint raises the alarm, and one clears it.
 func DemoBehaviors() []Behavior {
 	return []Behavior{{Name: "small-messages", Criteria: MessageByteSize.LessThan(8), ToAlarm: 1, ToClear: 1}}
 }
