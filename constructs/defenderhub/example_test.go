@@ -35,7 +35,7 @@ func Example_behaviors() {
 			Native: &defenderhub.NativeProps{},
 			Behaviors: []defender.Behavior{{
 				Name:     "small-messages",
-				Criteria: defender.MessageByteSize.LessThan(8), // bytes; normal for a healthy device
+				Criteria: defender.MessageByteSize.LessThan(1024), // bytes; normal for a healthy device
 			}, {
 				Name:     "few-refusals",
 				Criteria: defender.AuthorizationFailures.LessThan(5, defender.Window15m),
@@ -52,13 +52,13 @@ func Example_selfManaged() {
 		Detect: &defenderhub.DetectProps{
 			Behaviors: []defender.Behavior{{
 				Name:     "small-messages",
-				Criteria: defender.MessageByteSize.LessThan(8), // bytes; normal for a healthy device
+				Criteria: defender.MessageByteSize.LessThan(1024), // bytes; normal for a healthy device
 			}, {
 				Name:     "known-ports",
 				Criteria: defender.ListeningTCPPorts.InPorts(22, 443),
 				Severity: defender.High,
 			}},
-			SelfManaged: &defenderhub.SelfManagedProps{ReportsEvery: 15 * time.Minute},
+			SelfManaged: &defenderhub.SelfManagedProps{ReportsEvery: time.Hour},
 		},
 	})
 	awscdk.NewCfnOutput(stack, jsii.String("Reports"), &awscdk.CfnOutputProps{Value: hub.Detect().SelfManaged().ReportTopic()})

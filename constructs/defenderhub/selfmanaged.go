@@ -246,8 +246,8 @@ type SelfManagedDetect interface {
 	ErrorQueue() awssqs.IQueue
 	// DeadLetterQueue has the messages that could not be judged.
 	DeadLetterQueue() awssqs.IQueue
-	// StateTable stores the state of devices that do not conform, and the distributions of the
-	// fleet.
+	// StateTable stores the state of devices, mostly of those that do not conform, and the
+	// distributions of the fleet.
 	StateTable() awsdynamodb.ITable
 	// Evaluator judges the telemetry.
 	Evaluator() awslambda.IFunction
