@@ -63,7 +63,7 @@ type ForwarderProps struct {
 	// Default: 0, which means 7 days.
 	QuietTime time.Duration
 	// Severities replace the severities of sources. The severity of a device event or a behavior
-	// overrides them. A change reaches active findings within a day.
+	// overrides them. A change reaches active findings in hourly runs: docs/findings.md says how many.
 	// Default: nil, LOW for rejected reports, the check's severity for audits, HIGH for composite
 	// findings, MEDIUM for the others.
 	Severities map[defender.Source]defender.Severity
