@@ -151,7 +151,7 @@ func (p CorrelateProps) validate() error {
 	f.removalPolicy("StateRemovalPolicy", p.StateRemovalPolicy)
 	f.topic("AlarmTopic", p.AlarmTopic)
 	f.under("Alarms", value(p.Alarms).validate())
-	if p.Pattern != nil {
+	if len(p.Pattern) > 0 {
 		f.pattern("Pattern", p.Pattern)
 	}
 	return f.err()
@@ -167,7 +167,7 @@ func (p CorrelateProps) taken(scope constructs.Construct) error {
 	rules, _ := p.compiled()
 	for i, r := range rules {
 		field := "Rules"
-		if p.Rules != nil {
+		if len(p.Rules) > 0 {
 			field += index(i) + ".Name"
 		}
 		f.taken(scope, named(correlationRule, r.Name), true, field, r.Name, "another name, or the rules of both in one Correlate")
@@ -200,7 +200,7 @@ func (p *CorrelateProps) compile() (err error) {
 // compiled returns the rules as the function reads them.
 func (p CorrelateProps) compiled() ([]rulefile.Rule, error) {
 	rules := p.Rules
-	if rules == nil {
+	if len(rules) == 0 {
 		rules = correlation.BuiltIn()
 	}
 	return rulefile.Compile(rules, p.FleetSize)
@@ -215,7 +215,7 @@ func (p CorrelateProps) live() rulefile.LiveRules {
 // pattern returns the event pattern of the EventBridge rule.
 func (p CorrelateProps) pattern(rules []rulefile.Rule) map[string]any {
 	switch {
-	case p.Pattern != nil:
+	case len(p.Pattern) > 0:
 		return p.Pattern
 	case p.OtherAccounts:
 		return rulefile.Pattern(rules, "", "")

@@ -77,6 +77,10 @@ func TestPatternSelectsOnlyThisAccountByDefault(t *testing.T) {
 	if got, want := text(pattern(correlateTemplate(t, defenderhub.CorrelateProps{OtherAccounts: true}))), text(rulefile.Pattern(rules, "", "")); got != want {
 		t.Errorf("with other accounts the pattern is %s, want %s", got, want)
 	}
+	empty := defenderhub.CorrelateProps{Rules: []correlation.Rule{}, Pattern: map[string]any{}, OtherAccounts: true}
+	if got, want := text(pattern(correlateTemplate(t, empty))), text(rulefile.Pattern(rules, "", "")); got != want {
+		t.Errorf("with an empty list of rules and an empty pattern the pattern is %s, want that of the built-in rules: %s", got, want)
+	}
 	own := map[string]any{"source": []string{"aws.securityhub"}}
 	if got := text(pattern(correlateTemplate(t, defenderhub.CorrelateProps{Pattern: own}))); got != text(own) {
 		t.Errorf("the pattern of the props became %s", got)

@@ -221,7 +221,7 @@ func (p NotifyProps) validate() error {
 	for i, filter := range p.Filters {
 		f.under("Filters"+index(i), filter.validate())
 	}
-	if p.Pattern != nil {
+	if len(p.Pattern) > 0 {
 		f.pattern("Pattern", p.Pattern)
 	}
 	_, err := p.rules()

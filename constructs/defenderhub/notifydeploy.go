@@ -104,7 +104,7 @@ func (p NotifyProps) config() notification.Config {
 // pattern returns the event pattern of the EventBridge rule.
 func (p NotifyProps) pattern(filters []notification.Filter) map[string]any {
 	switch {
-	case p.Pattern != nil:
+	case len(p.Pattern) > 0:
 		return p.Pattern
 	case p.OtherAccounts:
 		return notification.Pattern(filters, "", "")
