@@ -232,6 +232,14 @@ func TestEmptyListsAreErrors(t *testing.T) {
 	}
 }
 
+// A source that only the construct adds is not one of the setting's values.
+func TestCorrelationIsNoSourceToForward(t *testing.T) {
+	_, err := readConfig(map[string]any{prefix + "forward": "device-event,correlation"})
+	if err == nil || !strings.Contains(err.Error(), prefix+`forward: "device-event,correlation", want none, or any of `) {
+		t.Errorf("error %v, want one that names the setting and its values", err)
+	}
+}
+
 func TestDuplicateNetworkIsAnErrorOfItsSetting(t *testing.T) {
 	_, err := readConfig(map[string]any{prefix + "engine": "self-managed", prefix + "known-networks": "10.0.0.0/8,10.0.0.0/8"})
 	if err == nil || !strings.Contains(err.Error(), prefix+`known-networks: "10.0.0.0/8,10.0.0.0/8", want `) || strings.Contains(err.Error(), "profile") {
@@ -315,7 +323,7 @@ func TestConflictingSettingsEndTheAppWithOneError(t *testing.T) {
 }
 
 func TestErrorsThatNoSettingCausedAreUnchanged(t *testing.T) {
-	fault := fmt.Errorf("defenderhub: invalid props of DefenderHub/Hub:\n%w", &defender.FieldError{Field: "Forwarder.Code", Want: "Go on PATH"})
+	fault := fmt.Errorf("defenderhub: invalid props of DefenderHub/Hub:\n%w", &defender.FieldError{Field: "Forwarder.Prebuilt", Want: "Go on PATH"})
 	if got := wrongProps(fault); got != fault {
 		t.Errorf("got %v, want %v", got, fault)
 	}

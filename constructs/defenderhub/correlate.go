@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
 
+	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/correlation"
 	rulefile "github.com/defenderhub/defenderhub/internal/correlation"
 )
@@ -126,7 +127,12 @@ var attributeName = regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#-]{1,128}$`)
 func (p CorrelateProps) validate() error {
 	var f faults
 	_, err := p.compiled()
-	f.under("Rules", err)
+	for _, fault := range defender.FieldErrors(defender.Under("Rules", err)) {
+		if fault.Code == CodeNoFleetSize {
+			fault.Alternatives = append(fault.Alternatives, defender.Alternative{Field: "FleetSize"})
+		}
+		f = append(f, fault)
+	}
 	for i, name := range p.Attributes {
 		at := "Attributes" + index(i)
 		switch {

@@ -1,6 +1,9 @@
 package defenderhub
 
-import "github.com/defenderhub/defenderhub/defender"
+import (
+	"github.com/defenderhub/defenderhub/defender"
+	rulefile "github.com/defenderhub/defenderhub/internal/correlation"
+)
 
 // The codes of errors that a change of another field can fix, in defender.FieldError.Code. They
 // stay the same when the words of an error change.
@@ -31,6 +34,14 @@ const (
 	CodeNoForwarder = "no-forwarder"
 	// CodeNothingForwarded: Forward names sources although NoForwarder is set.
 	CodeNothingForwarded = "nothing-forwarded"
+	// CodeNoFleetSize: a rule's spread is a share of a fleet of unknown size.
+	CodeNoFleetSize = rulefile.CodeNoFleetSize
+	// CodeProductsAndSources: a NotifyFilter has Products and Sources.
+	CodeProductsAndSources = "products-and-sources"
+	// CodeLongEnvironment: the environment of the forwarder's functions is longer than AWS allows.
+	CodeLongEnvironment = "long-environment"
+	// CodeSetElsewhere: another field has what this one would set, or must be set as well.
+	CodeSetElsewhere = "set-elsewhere"
 )
 
 // coded adds a fault with its code and with the changes of other fields that fix it.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/defender/correlation"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
 )
 
@@ -19,6 +20,10 @@ func TestFaultsNameTheOtherFieldsThatFixThem(t *testing.T) {
 	onMessages := func(p defenderhub.SelfManagedProps) *defenderhub.DetectProps {
 		p.Prebuilt = prebuilt
 		return &defenderhub.DetectProps{Behaviors: defender.DemoBehaviors(), SelfManaged: &p}
+	}
+	long := map[string]defender.Severity{}
+	for i := range 100 {
+		long[fmt.Sprintf("a-type-of-events-with-a-long-name-%d", i)] = defender.Low
 	}
 	for want, props := range map[string]defenderhub.DefenderHubProps{
 		"two-engines Detect.SelfManaged [{Detect.Native nil}]": {Detect: &defenderhub.DetectProps{
@@ -46,6 +51,20 @@ func TestFaultsNameTheOtherFieldsThatFixThem(t *testing.T) {
 		"lost-audits Subscriptions.Audit [{Audit.Topic } {Forward } {NoForwarder true}]": {Subscriptions: off, Audit: existing},
 		"nothing-scheduled Audit.Except [{Audit.NoSchedule true}]":                       {Audit: &defenderhub.AuditProps{Except: defender.Checks()}},
 		"nothing-forwarded Forward [{NoForwarder false}]":                                {Forward: iotrule.Sources(), NoForwarder: true},
+		"no-forwarder Correlate [{NoForwarder false} {Correlate nil}]":                   {Correlate: &defenderhub.CorrelateProps{Prebuilt: prebuilt}, NoForwarder: true},
+		"no-fleet-size Correlate.Rules[0].Spread.Share [{Correlate.Rules[0].Spread.Devices } {Correlate.FleetSize }]": {
+			Correlate: &defenderhub.CorrelateProps{Prebuilt: prebuilt, Rules: []correlation.Rule{correlation.Campaign(correlation.Spread{Share: 0.1})}},
+		},
+		"products-and-sources Notify.Filters[0].Products [{Notify.Filters[0].Sources nil}]": {Notify: &defenderhub.NotifyProps{
+			Prebuilt: prebuilt, Filters: []defenderhub.NotifyFilter{{Products: []string{"default"}, Sources: iotrule.Sources()}},
+		}},
+		"set-elsewhere Notify.RemindAt [{Notify.NoReminder false}]": {Notify: &defenderhub.NotifyProps{Prebuilt: prebuilt, NoReminder: true, RemindAt: "08:00"}},
+		"set-elsewhere Detect.SelfManaged.Shards [{Detect.SelfManaged.Transport TransportKinesis}]": {
+			Detect: selfManaged(defenderhub.SelfManagedProps{Shards: 2}),
+		},
+		"set-elsewhere Rules.Sources [{Forward }]":                                     {Rules: &defenderhub.RulesProps{Sources: iotrule.Sources()}},
+		"set-elsewhere Forwarder.EventTopic [{Rules.EventTopic }]":                     {Forwarder: &defenderhub.ForwarderProps{EventTopic: "a/+"}},
+		"long-environment Forwarder [{Forwarder.EventTypes } {Forwarder.Severities }]": {Forwarder: &defenderhub.ForwarderProps{EventTypes: long}},
 		" Audit.Schedule []": {Audit: &defenderhub.AuditProps{Schedule: defender.Monthly(32)}},
 	} {
 		t.Run(want, func(t *testing.T) {

@@ -103,6 +103,7 @@ func (p ForwarderProps) validateEnvironment() error {
 	return &defender.FieldError{
 		Value: fmt.Sprintf("an environment of %d bytes: EventTypes %d, severities of sources, disconnects and behaviors %d, EventTopic %d, ClientPattern %d, self-managed behaviors %d, correlation rules %d, the rest %d",
 			total, events, severities, topic, pattern, behaviors, rules, fixedEnvironment),
+		Code: CodeLongEnvironment, Alternatives: []defender.Alternative{{Field: "EventTypes"}, {Field: "Severities"}},
 		Want: fmt.Sprintf("at most %d: list fewer or shorter EventTypes, or leave out the severity that most behaviors have and set it in Severities", maxEnvironment),
 	}
 }

@@ -236,8 +236,9 @@ func (p NotifyProps) validate() error {
 	f.timeOfDay("RemindAt", p.RemindAt)
 	if p.NoReminder {
 		const instead = "leave out NoReminder"
-		f.connected("Remind", p.Remind, instead)
-		f.connected("RemindAt", p.RemindAt, instead)
+		reminder := defender.Alternative{Field: "NoReminder", Value: "false"}
+		f.connected("Remind", p.Remind, instead, reminder)
+		f.connected("RemindAt", p.RemindAt, instead, reminder)
 	}
 	f.timeZone("TimeZone", p.TimeZone)
 	f.minutes("MembershipAge", p.MembershipAge, time.Minute, 24*time.Hour)
@@ -282,7 +283,7 @@ func (n NotifyFilter) validate() error {
 	f.sources("Sources", n.Sources)
 	f.checks("Checks", n.Checks)
 	if len(n.Sources) > 0 && len(n.Products) > 0 {
-		f.add("Products", n.Products, "either Products or Sources: write two filters")
+		f.coded(CodeProductsAndSources, "Products", n.Products, "either Products or Sources: write two filters", defender.Alternative{Field: "Sources", Value: "nil"})
 	}
 	f.texts("Products", n.Products, maxProducts, productName.MatchString, `such as "aws/guardduty", or "default"`)
 	named := func(s string) bool { return s != "" }

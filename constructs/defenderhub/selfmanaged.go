@@ -199,9 +199,9 @@ func (p SelfManagedProps) validate() error {
 	f.under("Transport", p.Transport.validate())
 	f.number("Shards", p.Shards, 1, 200, "shards")
 	if p.Transport == TransportSQS {
-		f.connected("Shards", p.Shards, "set Transport: TransportKinesis as well")
+		f.connected("Shards", p.Shards, "set Transport: TransportKinesis as well", defender.Alternative{Field: "Transport", Value: "TransportKinesis"})
 	} else {
-		f.connected("MaxConcurrency", p.MaxConcurrency, "a stream causes one invocation for each shard; set Shards")
+		f.connected("MaxConcurrency", p.MaxConcurrency, "a stream causes one invocation for each shard; set Shards", defender.Alternative{Field: "Shards"})
 	}
 	if p.ReportTopic != "" {
 		f.under("ReportTopic", validateReportTopic(p.ReportTopic))

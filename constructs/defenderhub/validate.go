@@ -118,19 +118,27 @@ func brief(d time.Duration) string {
 func (f *faults) network(vpc awsec2.IVpc, subnets *awsec2.SubnetSelection, groups []awsec2.ISecurityGroup) {
 	if vpc == nil {
 		const instead = "set VPC as well"
-		f.connected("VPCSubnets", subnets, instead)
-		if len(groups) > 0 {
-			f.connected("SecurityGroups", groups, instead)
-		}
+		f.connected("VPCSubnets", subnets, instead, defender.Alternative{Field: "VPC"})
+		f.connected("SecurityGroups", groups, instead, defender.Alternative{Field: "VPC"})
 	}
 	f.subnetType("VPCSubnets.SubnetType", value(subnets).SubnetType)
 }
 
-// connected reports a prop that must not be set here. instead says what to do.
-func (f *faults) connected(field string, value any, instead string) {
-	if v := reflect.ValueOf(value); v.IsValid() && !v.IsZero() {
-		f.add(field, "set", "nothing here: %s", instead)
+// connected reports a prop that must not be set here. instead says what to do, and alternatives
+// are the fields that it names. An empty list is not set.
+func (f *faults) connected(field string, value any, instead string, alternatives ...defender.Alternative) {
+	v := reflect.ValueOf(value)
+	switch {
+	case !v.IsValid() || v.IsZero():
+		return
+	case (v.Kind() == reflect.Slice || v.Kind() == reflect.Map) && v.Len() == 0:
+		return
 	}
+	code := ""
+	if len(alternatives) > 0 {
+		code = CodeSetElsewhere
+	}
+	f.coded(code, field, "set", "nothing here: "+instead, alternatives...)
 }
 
 // seconds converts d for the CDK.

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -240,7 +241,7 @@ func Live(rules []Rule) LiveRules {
 // String returns the text form, sorted.
 func (l LiveRules) String() string {
 	text := ""
-	for _, d := range sortedKeys(l) {
+	for _, d := range slices.Sorted(maps.Keys(l)) {
 		text += d
 	}
 	return text
