@@ -1,7 +1,6 @@
 package correlation
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -126,5 +125,3 @@ func begins(list []string, values ...string) bool {
 		return slices.ContainsFunc(list, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
 	})
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -80,7 +80,7 @@ func alternatives(rules []Rule, d detail) []object {
 		}
 	}
 	var all []object
-	for _, text := range sortedKeys(byText) {
+	for _, text := range slices.Sorted(maps.Keys(byText)) {
 		if !slices.ContainsFunc(all, func(a object) bool { return covers(a, byText[text]) }) {
 			all = slices.DeleteFunc(all, func(a object) bool { return covers(byText[text], a) })
 			all = append(all, byText[text])

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -32,7 +34,7 @@ func (h *Handler) visitCampaign(ctx context.Context, home entity.Home, w *work, 
 		key := s.part.DeviceKey()
 		byPart[key] = append(byPart[key], s)
 	}
-	errs := forEach(sortedKeys(byPart), func(key string) error {
+	errs := forEach(slices.Sorted(maps.Keys(byPart)), func(key string) error {
 		part, err := h.storePart(ctx, state.PartKey(w.subject, w.period(now), key), byPart[key], truth, now)
 		if err != nil {
 			return err
@@ -171,7 +173,7 @@ func (w *work) period(at time.Time) int64 { return at.Unix() / max(w.rule.Window
 const clockError = 5 * time.Minute
 
 // lastPeriod returns the last period that can have parts. A message that was delayed or retried is
-// older than parts that arrived meanwhile, so its own time does not tell.
+// older than parts that arrived meanwhile, so its own time is not enough.
 func (h *Handler) lastPeriod(w *work, now time.Time) int64 {
 	return max(w.period(now), w.period(h.Now().Add(clockError)))
 }

@@ -19,8 +19,6 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/correlator/incident"
 )
 
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
-
 // task is one piece of work, and how to do it.
 type task struct {
 	*work
@@ -60,7 +58,7 @@ func (h *Handler) process(ctx context.Context, home entity.Home, b *batch, now t
 // sorted returns work in a fixed order.
 func sorted(m map[string]*work) []*work {
 	all := make([]*work, 0, len(m))
-	for _, k := range sortedKeys(m) {
+	for _, k := range slices.Sorted(maps.Keys(m)) {
 		all = append(all, m[k])
 	}
 	return all
@@ -103,7 +101,7 @@ func (h *Handler) ask(ctx context.Context, tied []incident.Part) (map[string]inc
 		return nil, errors.Join(err, errBusy)
 	}
 	var filters types.AwsSecurityFindingFilters
-	for _, key := range sortedKeys(byKey) {
+	for _, key := range slices.Sorted(maps.Keys(byKey)) {
 		f := byKey[key].Finding
 		filters.Id = withEqual(filters.Id, f.ID)
 		filters.ProductArn = withEqual(filters.ProductArn, f.ProductARN)
