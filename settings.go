@@ -400,7 +400,13 @@ func setForward(c *config, v string) (err error) {
 		c.hub.NoForwarder = true
 		return nil
 	}
-	c.hub.Forward, err = list(v, defender.ParseSource)
+	c.hub.Forward, err = list(v, func(name string) (defender.Source, error) {
+		s, err := defender.ParseSource(name)
+		if err == nil && !slices.Contains(forwarded(), s) {
+			err = errNotAllowed
+		}
+		return s, err
+	})
 	return err
 }
 
