@@ -14,15 +14,18 @@ import (
 
 const module = "github.com/defenderhub/defenderhub"
 
-// bans are the imports that would break the order app -> constructs -> defender <- lambda. Constructs
-// and functions share the packages in internal/.
-var bans = []struct {
+// ban is a rule for the dependencies of packages.
+type ban struct {
 	packages string
 	banned   []string
 	why      string
 	// uses must be among the dependencies. Otherwise go list did not list them.
 	uses string
-}{
+}
+
+// bans are the imports that would break the order app -> constructs -> defender <- lambda. Constructs
+// and functions share the packages in internal/.
+var bans = []ban{
 	{"./defender/...", []string{"github.com/aws/", module + "/constructs", module + "/lambda"}, "constructs and functions share it", "encoding/json"},
 	{"./internal/...", []string{"github.com/aws/aws-cdk-go", "github.com/aws/jsii-runtime-go", module + "/constructs", module + "/lambda"}, "constructs and functions share them", "encoding/json"},
 	{"./internal/asff", []string{"github.com/aws/"}, "constructs and functions share it", module + "/defender"},
@@ -41,9 +44,7 @@ var bans = []struct {
 	{"./defender/...", []string{module + "/internal/gobuild"}, "only synthesis compiles the functions", "encoding/json"},
 	{"./internal/securityhubtest", []string{"github.com/aws/aws-lambda-go", "github.com/aws/aws-sdk-go-v2/config", "pgregory.net/"}, "the local Security Hub needs no more of the SDK than its types", "net/http"},
 	{"./internal/dynamodbtest", []string{"github.com/aws/aws-lambda-go", "github.com/aws/aws-sdk-go-v2/config", "pgregory.net/"}, "the table in memory needs no more of the SDK than its types", "sync"},
-	{"./constructs/...", []string{module + "/internal/securityhubtest", module + "/internal/dynamodbtest", module + "/internal/eventpatterntest"}, "embedders must not get dependencies of tests", module + "/defender"},
-	{"./lambda/forwarder", []string{module + "/internal/securityhubtest", module + "/internal/dynamodbtest"}, "a function must not contain a test double", module + "/defender"},
-	{"./lambda/evaluator", []string{module + "/internal/securityhubtest", module + "/internal/dynamodbtest"}, "a function must not contain a test double", module + "/defender"},
+	{"./constructs/...", testDoubles, "embedders must not get dependencies of tests", module + "/defender"},
 	{".", []string{"github.com/aws/aws-sdk-go-v2", module + "/lambda"}, "the app only builds a stack", module + "/constructs"},
 	{"./...", []string{module + "/test"}, "embedders must not get dependencies of tests", module + "/defender"},
 }
@@ -71,7 +72,27 @@ func TestOnlyTheAPIIsImportable(t *testing.T) {
 	}
 }
 
+// testDoubles are the packages that only tests may import.
+var testDoubles = []string{module + "/internal/securityhubtest", module + "/internal/dynamodbtest", module + "/internal/eventpatterntest", module + "/lambda/internal/inprocess"}
+
+// functions returns the directories of the Lambda functions' programs.
+func functions(t *testing.T) []string {
+	t.Helper()
+	mains, err := filepath.Glob("../lambda/*/main.go")
+	if err != nil || len(mains) < 6 {
+		t.Fatalf("%d Lambda functions found, error %v, want at least 6", len(mains), err)
+	}
+	for i, path := range mains {
+		mains[i] = "./" + filepath.ToSlash(strings.TrimPrefix(filepath.Dir(path), "../"))
+	}
+	return mains
+}
+
 func TestNoPackageHasABannedImport(t *testing.T) {
+	bans := slices.Clone(bans)
+	for _, function := range functions(t) {
+		bans = append(bans, ban{function, testDoubles, "a function must not contain a test double", "context"})
+	}
 	for _, ban := range bans {
 		paths := dependencies(t, ban.packages, ban.uses)
 		for _, prefix := range ban.banned {

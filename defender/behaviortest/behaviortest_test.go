@@ -16,6 +16,7 @@ import (
 func ExampleSuite_Run() {
 	suite := behaviortest.Suite{
 		Behaviors: []defender.Behavior{{Name: "small", Criteria: defender.MessageByteSize.LessThan(8)}},
+		Settings:  behaviortest.Settings{MinDatapoints: 10},
 		Tests: []behaviortest.Test{{
 			Name: "a large message",
 			Telemetry: []behaviortest.Event{
@@ -28,8 +29,9 @@ func ExampleSuite_Run() {
 	if err != nil {
 		fmt.Println(err)
 	}
+	print := func(r behaviortest.Result) { fmt.Println(r.Name, r.Err()) }
 	for _, r := range results {
-		fmt.Println(r.Name, r.Err())
+		print(r)
 	}
 	// Output:
 	// a large message alarms (- missing, + unexpected):
@@ -45,6 +47,12 @@ tests: [{name: nothing, telemetry: [{at: 0:00, device: a}]}]
 `))
 	fmt.Println(len(suite.Behaviors), err)
 	// Output: 1 test "nothing": telemetry[0]: want exactly one of event, message and report
+}
+
+// A Go test of your repository that runs the tests of a file.
+func ExampleRunFile() {
+	test := func(t *testing.T) { behaviortest.RunFile(t, "behaviors.yaml") }
+	_ = test
 }
 
 // Users copy the examples.

@@ -33,6 +33,22 @@ func Example() {
 	// loud-and-expired 12h0m0s HIGH <nil>
 }
 
+// Some of the built-in rules, with shorter windows.
+func ExampleRule() {
+	rules := []correlation.Rule{
+		correlation.BlastRadius(), correlation.TamperAndSilence(), correlation.SilencedAfterAlarm(), correlation.TwoProducts(),
+	}
+	for i := range rules {
+		rules[i].Window = 12 * time.Hour
+		fmt.Println(rules[i].Name, rules[i].Validate())
+	}
+	// Output:
+	// blast-radius <nil>
+	// tamper-and-silence <nil>
+	// silenced-after-alarm <nil>
+	// two-products <nil>
+}
+
 // All faults of a rule are reported at once.
 func ExampleRule_Validate() {
 	r := correlation.Rule{
