@@ -12,10 +12,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/auditresources/startaudit"
+	"github.com/defenderhub/defenderhub/lambda/internal/auditresources/suppression"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 	"github.com/defenderhub/defenderhub/lambda/internal/invocation"
-	"github.com/defenderhub/defenderhub/lambda/internal/startaudit"
-	"github.com/defenderhub/defenderhub/lambda/internal/suppression"
 )
 
 // API is the part of the AWS IoT client that is called. The client must not retry by itself.

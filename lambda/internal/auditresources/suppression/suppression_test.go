@@ -19,7 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
-	"github.com/defenderhub/defenderhub/lambda/internal/suppression"
+	"github.com/defenderhub/defenderhub/lambda/internal/auditresources/suppression"
 )
 
 // fakeIoT keeps suppressions as AWS IoT does. It first returns errs in order.

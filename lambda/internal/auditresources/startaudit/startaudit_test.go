@@ -20,7 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
-	"github.com/defenderhub/defenderhub/lambda/internal/startaudit"
+	"github.com/defenderhub/defenderhub/lambda/internal/auditresources/startaudit"
 )
 
 // fakeIoT returns errs in order, then starts an audit.
