@@ -129,7 +129,7 @@ func (durationBehavior) due(_ *Compiled, t *track, p presence) int64 {
 	return at
 }
 
-// lingers is true for a disconnected device: its hourly datapoints keep the alarm open.
+// lingers reports whether the device is disconnected: its hourly datapoints keep the alarm open.
 func (durationBehavior) lingers(t *track) bool { return t.Offline != 0 }
 
 func (durationBehavior) gone(r *step, _ *Compiled, t *track) bool {

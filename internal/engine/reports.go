@@ -131,7 +131,7 @@ func (k reportBehavior) due(_ *Compiled, t *track, _ presence) int64 {
 
 func (reportBehavior) lingers(*track) bool { return true }
 
-// gone is false while a report is unjudged, or the next one is not missing yet.
+// gone reports whether all reports are judged, and the next one is missing.
 func (k reportBehavior) gone(r *step, _ *Compiled, t *track) bool {
 	n := len(t.Windows)
 	return n == 0 || !t.Alarm.open() && t.Windows[n-1].At+k.after+r.lateness < r.now

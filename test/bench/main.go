@@ -127,7 +127,7 @@ func (b *bench) compare(what, against string, goal float64, ours, theirs func() 
 	return nil
 }
 
-// judge says whether a goal was reached.
+// judge returns the words that say whether a goal was reached.
 func judge(value, atMost float64) string {
 	switch {
 	case atMost == 0:

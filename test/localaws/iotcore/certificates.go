@@ -82,8 +82,8 @@ func (s *Service) OnCertificateStatus(f func(certificateID string, status types.
 	s.onStatus = append(s.onStatus, f)
 }
 
-// tellStatus must be called without the lock, because listeners may call the service.
-func (s *Service) tellStatus(id string, status types.CertificateStatus) {
+// notifyStatus must be called without the lock, because listeners may call the service.
+func (s *Service) notifyStatus(id string, status types.CertificateStatus) {
 	s.mu.RLock()
 	listeners := slices.Clone(s.onStatus)
 	s.mu.RUnlock()
@@ -116,7 +116,7 @@ func (s *Service) createKeysAndCertificate(in *iot.CreateKeysAndCertificateInput
 func (s *Service) updateCertificate(in *iot.UpdateCertificateInput) error {
 	changed, err := s.setStatus(*in.CertificateId, in.NewStatus)
 	if changed {
-		s.tellStatus(*in.CertificateId, in.NewStatus)
+		s.notifyStatus(*in.CertificateId, in.NewStatus)
 	}
 	return err
 }
@@ -176,7 +176,7 @@ func (s *Service) listCertificates(in *iot.ListCertificatesInput) (*iot.ListCert
 func (s *Service) deleteCertificate(in *iot.DeleteCertificateInput) error {
 	err := s.removeCertificate(*in.CertificateId, in.ForceDelete)
 	if err == nil {
-		s.tellStatus(*in.CertificateId, "")
+		s.notifyStatus(*in.CertificateId, "")
 	}
 	return err
 }

@@ -188,7 +188,7 @@ func (b *Broker) OnMessage(f func(Message)) {
 	b.listeners = append(b.listeners, f)
 }
 
-func (b *Broker) tell(m Message) {
+func (b *Broker) notify(m Message) {
 	m.Time = b.now()
 	b.mu.Lock()
 	listeners := slices.Clone(b.listeners)
@@ -210,7 +210,7 @@ func (b *Broker) Publish(m iotcore.PublishedMessage) error {
 	if err := b.inject(m); err != nil {
 		return iotcore.InvalidRequest("the message on topic %q cannot be published: %v", m.Topic, err)
 	}
-	b.tell(Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Origin: FromDataPlane})
+	b.notify(Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Origin: FromDataPlane})
 	return nil
 }
 
@@ -237,7 +237,7 @@ func (b *Broker) publishAsService(topic string, payload []byte, qos byte) {
 	if err := b.inject(iotcore.PublishedMessage{Topic: topic, Payload: payload, QoS: qos}); err != nil {
 		b.log.Error("message of the service not delivered", "topic", topic, "error", err)
 	}
-	b.tell(Message{Topic: topic, Payload: payload, QoS: qos, Origin: FromService})
+	b.notify(Message{Topic: topic, Payload: payload, QoS: qos, Origin: FromService})
 }
 
 func (b *Broker) inject(m iotcore.PublishedMessage) error {

@@ -56,7 +56,7 @@ func (h *hook) OnConnect(client *mochi.Client, pk packets.Packet) error {
 		return b.refuse(c, packets.ErrClientIdentifierNotValid)
 	}
 	if !c.identity.active || !b.mayConnect(c, pk) {
-		b.tellConnectFailed(c.record)
+		b.publishConnectFailed(c.record)
 		if client.Properties.ProtocolVersion < 5 {
 			return b.refuse(c, packets.ErrBadUsernameOrPassword) // becomes 5, not authorized
 		}
@@ -139,7 +139,7 @@ func (h *hook) OnSessionEstablish(client *mochi.Client, _ packets.Packet) {
 	c.net.SetDeadline(time.Now().Add(connectTimeout))
 	c.record.ConnectedAt = b.now()
 	b.sessions.register(c)
-	b.tellConnected(c.record) // before the CONNACK, as with messages
+	b.publishConnected(c.record) // before the CONNACK, as with messages
 }
 
 // OnSessionEstablished allows the next connection of the client ID.
@@ -157,7 +157,7 @@ func (h *hook) OnDisconnect(client *mochi.Client, err error, _ bool) {
 	if reason == "" {
 		reason = whyEnded(client.StopCause(), err)
 	}
-	b.tellDisconnected(b.sessions.end(c, b.now(), reason))
+	b.publishDisconnected(b.sessions.end(c, b.now(), reason))
 }
 
 // OnPacketEncode adds the properties that AWS sends to MQTT 5 clients to a CONNACK.
@@ -309,7 +309,7 @@ func (h *hook) OnSubscribed(client *mochi.Client, pk packets.Packet, codes []byt
 		}
 	}
 	if len(topics) > 0 {
-		h.broker.tellSubscriptions(c.record, "subscribed", topics)
+		h.broker.publishSubscriptions(c.record, "subscribed", topics)
 	}
 }
 
@@ -324,25 +324,25 @@ func (h *hook) OnUnsubscribed(client *mochi.Client, pk packets.Packet) {
 	for _, f := range pk.Filters {
 		topics = append(topics, f.Filter)
 	}
-	h.broker.tellSubscriptions(c.record, "unsubscribed", topics)
+	h.broker.publishSubscriptions(c.record, "unsubscribed", topics)
 }
 
 // OnPublish reports a message of a client before its PUBACK: once the client has the PUBACK, all
 // listeners have run.
 func (h *hook) OnPublish(client *mochi.Client, pk packets.Packet) (packets.Packet, error) {
-	h.tell(client, pk)
+	h.notify(client, pk)
 	return pk, nil
 }
 
 // OnWillSent reports a last will.
-func (h *hook) OnWillSent(client *mochi.Client, pk packets.Packet) { h.tell(client, pk) }
+func (h *hook) OnWillSent(client *mochi.Client, pk packets.Packet) { h.notify(client, pk) }
 
-func (h *hook) tell(client *mochi.Client, pk packets.Packet) {
+func (h *hook) notify(client *mochi.Client, pk packets.Packet) {
 	c := h.broker.sessions.of(client)
 	if c == nil {
 		return // a message of AWS itself
 	}
-	h.broker.tell(Message{
+	h.broker.notify(Message{
 		Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain, Origin: FromClient,
 		ClientID: c.record.ClientID, Principal: c.record.Principal, ThingName: c.record.ThingName, SourceIP: c.record.SourceIP,
 	})
@@ -353,7 +353,7 @@ func (b *Broker) ended(n net.Conn) {
 	c, _ := read(b.sessions, b.sessions.byNet, n)
 	if c.registered && !c.finished {
 		// Its CONNACK could not be sent.
-		b.tellDisconnected(b.sessions.end(c, b.now(), ConnectionLost))
+		b.publishDisconnected(b.sessions.end(c, b.now(), ConnectionLost))
 		b.server.Clients.Delete(c.client.ID)
 	}
 	if c.release != nil {

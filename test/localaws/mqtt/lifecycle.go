@@ -47,22 +47,22 @@ func whyEnded(stopped, err error) DisconnectReason {
 // fields are the fields of an event that not all events have.
 type fields = map[string]any
 
-func (b *Broker) tellConnected(r Connection) {
+func (b *Broker) publishConnected(r Connection) {
 	b.emit("presence", "connected", r, fields{"ipAddress": r.SourceIP, "versionNumber": r.VersionNumber})
 }
 
-func (b *Broker) tellDisconnected(r Connection) {
+func (b *Broker) publishDisconnected(r Connection) {
 	b.emit("presence", "disconnected", r, fields{
 		"clientInitiatedDisconnect": r.DisconnectReason == ClientInitiatedDisconnect, "disconnectReason": r.DisconnectReason, "versionNumber": r.VersionNumber,
 	})
 }
 
-func (b *Broker) tellConnectFailed(r Connection) {
+func (b *Broker) publishConnectFailed(r Connection) {
 	b.emit("presence", "connect_failed", r, fields{"connectFailureReason": "AUTHORIZATION_FAILED", "ipAddress": r.SourceIP})
 }
 
-// tellSubscriptions publishes a subscribed or unsubscribed event.
-func (b *Broker) tellSubscriptions(r Connection, eventType string, topics []string) {
+// publishSubscriptions publishes a subscribed or unsubscribed event.
+func (b *Broker) publishSubscriptions(r Connection, eventType string, topics []string) {
 	b.emit("subscriptions", eventType, r, fields{"topics": topics})
 }
 

@@ -1,4 +1,4 @@
-// A device that uses AWS's own SDK. It connects, subscribes where it is told to,
+// A device that uses AWS's own SDK. It connects, subscribes to the topics of its configuration,
 // publishes, waits for one message if it subscribed, and disconnects. What happened is
 // printed as one line of JSON. Standard input is the JSON of the Go type Device.
 'use strict';

@@ -19,7 +19,7 @@ import (
 
 // batch judges records and marks those that must be retried.
 func (h *Handler) batch(ctx context.Context, records []*record) {
-	if err := h.knowGenerations(ctx); err != nil {
+	if err := h.readGenerations(ctx); err != nil {
 		h.Log.Error("telemetry was not judged and is retried", "records", len(records), "reason", err.Error())
 		h.count(unknownKind, contract.MetricFailed, len(records))
 		for _, r := range records {

@@ -39,7 +39,7 @@ func (h *Handler) close(ctx context.Context, r closeRequest) error {
 	if r.Partitions > 1 {
 		h.count(contract.CloserSource(r.Partition), contract.MetricRuns, 1)
 	}
-	if err := h.knowGenerations(ctx); err != nil {
+	if err := h.readGenerations(ctx); err != nil {
 		return err
 	}
 	now, known, err := h.reached(ctx, r.At)

@@ -24,10 +24,10 @@ func (b *behaviors) known() []engine.Compiled {
 	return b.all
 }
 
-// knowGenerations stores the generations if the environment is new. Later it only reads them:
+// readGenerations stores the generations if the environment is new. Later it only reads them:
 // during a deployment an old environment may store its own in between, and new behaviors get
 // another generation then.
-func (h *Handler) knowGenerations(ctx context.Context) (err error) {
+func (h *Handler) readGenerations(ctx context.Context) (err error) {
 	b := &h.behaviors
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -46,7 +46,7 @@ type Deliverer interface {
 // Findings lists the findings of a check: those that may have to be archived, and those that a task
 // has not found yet.
 type Findings interface {
-	Know(ctx context.Context, check string, before int64, known ledger.Known) error
+	ReadKnown(ctx context.Context, check string, before int64, known ledger.Known) error
 	Open(ctx context.Context, check string, before int64, each func([]ledger.Entry) error) error
 }
 
@@ -184,7 +184,7 @@ func (w *work) list(ctx context.Context) error {
 	if len(checks) == 0 {
 		w.point.Listed = true
 	}
-	if err := w.know(ctx, checks); err != nil {
+	if err := w.readKnown(ctx, checks); err != nil {
 		return err
 	}
 	defer func() { w.known = nil }()
@@ -205,14 +205,14 @@ func (w *work) list(ctx context.Context) error {
 	return nil
 }
 
-// know reads the ledger's entries for checks with many findings.
-func (w *work) know(ctx context.Context, checks map[string]bool) error {
+// readKnown reads the ledger's entries for checks with many findings.
+func (w *work) readKnown(ctx context.Context, checks map[string]bool) error {
 	w.known = ledger.Known{}
 	for _, c := range w.task.Checks {
 		if w.point.Listed || !checks[c.Name] || c.NonCompliant < worthKnowing {
 			continue
 		}
-		if err := w.Findings.Know(ctx, c.Name, w.task.Started, w.known); err != nil {
+		if err := w.Findings.ReadKnown(ctx, c.Name, w.task.Started, w.known); err != nil {
 			return err
 		}
 	}

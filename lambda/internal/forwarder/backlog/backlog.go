@@ -135,8 +135,8 @@ func (b *Backlog) Begin(ctx context.Context, ask bool) *Turn {
 // Leaving implements delivery.Leaver.
 func (t *Turn) Leaving() bool { return t.leaves }
 
-// GoOn implements delivery.Leaver: this invocation waits and continues if it drains.
-func (t *Turn) GoOn(ctx context.Context) bool {
+// Continue implements delivery.Leaver: this invocation waits and continues if it drains.
+func (t *Turn) Continue(ctx context.Context) bool {
 	t.enter(ctx)
 	return !t.leaves
 }

@@ -90,7 +90,7 @@ func TestLoneThrottledInvocationKeepsNoMessage(t *testing.T) {
 		if turn.Leaving() || w.table.Len() != 0 {
 			t.Error("states are left, or the marker is written, before a call was throttled")
 		}
-		if !turn.GoOn(t.Context()) {
+		if !turn.Continue(t.Context()) {
 			t.Error("the invocation does not go on, although no other drains")
 		}
 		if keep, _ := turn.End(t.Context(), t.Context()); keep {
@@ -104,9 +104,9 @@ func TestInvocationsRelyOnTheDrainer(t *testing.T) {
 		w := &world{}
 		drainer, other := w.environment(), w.environment()
 		drains := drainer.Begin(t.Context(), false)
-		drains.GoOn(t.Context())
+		drains.Continue(t.Context())
 		leaves := other.Begin(t.Context(), false)
-		if leaves.GoOn(t.Context()) || !leaves.Leaving() {
+		if leaves.Continue(t.Context()) || !leaves.Leaving() {
 			t.Fatal("two invocations drain")
 		}
 		w.leave(0, 250)
@@ -130,7 +130,7 @@ func TestMessageIsKeptWhenTimeIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{}
 		first := w.environment().Begin(t.Context(), false)
-		first.GoOn(t.Context())
+		first.Continue(t.Context())
 		w.leave(0, 30_000)
 		work, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 		defer cancel()
@@ -159,13 +159,13 @@ func TestDrainerThatCrashedIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{}
 		crashed := w.environment().Begin(t.Context(), false)
-		crashed.GoOn(t.Context())
+		crashed.Continue(t.Context())
 		time.Sleep(20 * time.Second)
-		if next := w.environment().Begin(t.Context(), false); next.GoOn(t.Context()) {
+		if next := w.environment().Begin(t.Context(), false); next.Continue(t.Context()) {
 			t.Error("two invocations drain")
 		}
 		time.Sleep(11 * time.Second)
-		if next := w.environment().Begin(t.Context(), false); !next.GoOn(t.Context()) {
+		if next := w.environment().Begin(t.Context(), false); !next.Continue(t.Context()) {
 			t.Error("no invocation replaces the drainer")
 		}
 	})
@@ -195,7 +195,7 @@ func TestDrainerIsHardlyThrottled(t *testing.T) {
 			return true
 		}
 		turn := w.environment().Begin(t.Context(), false)
-		turn.GoOn(t.Context())
+		turn.Continue(t.Context())
 		w.leave(0, 60_000)
 		if keep, _ := turn.End(t.Context(), t.Context()); keep || len(w.left) > 0 {
 			t.Errorf("kept: %v, %d left; want none", keep, len(w.left))
@@ -210,14 +210,14 @@ func TestDrainerKeepsItsLeaseWhileStatesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{}
 		turn := w.environment().Begin(t.Context(), false)
-		turn.GoOn(t.Context())
+		turn.Continue(t.Context())
 		w.leave(0, 60_000) // they wait for newer states for more than a minute
 		work, cancel := context.WithTimeout(t.Context(), 55*time.Second)
 		defer cancel()
 		go turn.End(t.Context(), work)
 		for range 5 {
 			time.Sleep(10 * time.Second)
-			if w.environment().Begin(t.Context(), false).GoOn(t.Context()) {
+			if w.environment().Begin(t.Context(), false).Continue(t.Context()) {
 				t.Fatal("two invocations drain")
 			}
 		}
@@ -228,9 +228,9 @@ func TestDrainerThatWasOvertakenStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{}
 		slow, other := w.environment().Begin(t.Context(), false), w.environment().Begin(t.Context(), false)
-		slow.GoOn(t.Context())
+		slow.Continue(t.Context())
 		time.Sleep(31 * time.Second) // its own messages take longer than its lease
-		if !other.GoOn(t.Context()) {
+		if !other.Continue(t.Context()) {
 			t.Fatal("no invocation drains")
 		}
 		time.Sleep(time.Second)

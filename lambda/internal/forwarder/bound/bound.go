@@ -157,7 +157,7 @@ func (b *Bounds) list(ctx context.Context, group, kind string, expires bool, nam
 	if err != nil {
 		return nil, err
 	}
-	b.know(group, kind, v.Value)
+	b.remember(group, kind, v.Value)
 	return v.Value, nil
 }
 
@@ -172,7 +172,7 @@ func (b *Bounds) cached(group, kind string) []string {
 	return b.known[kind+" "+group]
 }
 
-func (b *Bounds) know(group, kind string, list []string) {
+func (b *Bounds) remember(group, kind string, list []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.known == nil || len(b.known) >= mostKnown {

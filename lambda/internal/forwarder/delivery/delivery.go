@@ -38,9 +38,9 @@ type Importer interface {
 type Leaver interface {
 	// Leaving reports whether states are left in the ledger without an attempt to import them.
 	Leaving() bool
-	// GoOn reports, when Security Hub throttles a call, whether to wait and continue. Otherwise the
+	// Continue reports, when Security Hub throttles a call, whether to wait and continue. Otherwise the
 	// states are left in the ledger.
-	GoOn(context.Context) bool
+	Continue(context.Context) bool
 }
 
 // Delivery is safe for concurrent use.
@@ -188,11 +188,11 @@ func (d *Delivery) imports(ctx context.Context, now time.Time, claimed []*task, 
 	for i, t := range claimed {
 		findings[i] = *t.claimed.Entry.Finding
 	}
-	var goOn func(context.Context) bool
+	var proceed func(context.Context) bool
 	if leaver != nil {
-		goOn = leaver.GoOn
+		proceed = leaver.Continue
 	}
-	results := d.Importer.ImportOrLeave(ctx, findings, goOn)
+	results := d.Importer.ImportOrLeave(ctx, findings, proceed)
 	ctx, cancel := withGrace(ctx)
 	defer cancel()
 	var confirmed, left []ledger.Claim

@@ -17,8 +17,8 @@ import (
 // leaving is a delivery.Leaver with fixed answers.
 type leaving bool
 
-func (l leaving) Leaving() bool             { return bool(l) }
-func (l leaving) GoOn(context.Context) bool { return !bool(l) }
+func (l leaving) Leaving() bool                 { return bool(l) }
+func (l leaving) Continue(context.Context) bool { return !bool(l) }
 
 var _ delivery.Leaver = leaving(true)
 

@@ -19,7 +19,7 @@ import (
 func TestScheduleDoesNotCompeteWithTheDrainer(t *testing.T) {
 	r := newRig(t)
 	drainer := &backlog.Backlog{Table: r.table, Region: region, Now: func() time.Time { return r.now }, Log: slog.New(slog.DiscardHandler)}
-	if !drainer.Begin(t.Context(), false).GoOn(t.Context()) {
+	if !drainer.Begin(t.Context(), false).Continue(t.Context()) {
 		t.Fatal("the invocation does not drain")
 	}
 	throttled := r.service.Inject(securityhubtest.Fault{Operation: "BatchImportFindings", Answer: securityhubtest.Throttled()})

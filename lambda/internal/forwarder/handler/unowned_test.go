@@ -18,7 +18,7 @@ import (
 func (r *rig) leave(payload string) {
 	r.t.Helper()
 	drainer := &backlog.Backlog{Table: r.table, Region: region, Now: func() time.Time { return r.now }, Log: slog.New(slog.DiscardHandler)}
-	if !drainer.Begin(context.Background(), false).GoOn(context.Background()) {
+	if !drainer.Begin(context.Background(), false).Continue(context.Background()) {
 		r.t.Fatal("the invocation does not drain")
 	}
 	throttled := r.service.Inject(securityhubtest.Fault{Operation: "BatchImportFindings", Answer: securityhubtest.Throttled()})

@@ -45,10 +45,10 @@ func (i *Importer) Import(ctx context.Context, findings []asff.Finding) map[stri
 }
 
 // ImportOrLeave is [Importer.Import], but the first time that Security Hub throttles a call it
-// calls goOn, which reports whether to continue. If not, the findings that are not imported are
+// calls proceed, which reports whether to continue. If not, the findings that are not imported are
 // [outcome.Left].
-func (i *Importer) ImportOrLeave(ctx context.Context, findings []asff.Finding, goOn func(context.Context) bool) map[string]outcome.Outcome {
-	run := &run{Importer: i, goOn: goOn, results: make(map[string]outcome.Outcome, len(findings)), doubts: map[string]int{}}
+func (i *Importer) ImportOrLeave(ctx context.Context, findings []asff.Finding, proceed func(context.Context) bool) map[string]outcome.Outcome {
+	run := &run{Importer: i, proceed: proceed, results: make(map[string]outcome.Outcome, len(findings)), doubts: map[string]int{}}
 	for left := findings; len(left) > 0; {
 		var again []asff.Finding
 		for _, batch := range batches(left) {
@@ -67,8 +67,8 @@ type run struct {
 	failures int
 	// doubts counts for each finding the failures that make it Failing.
 	doubts map[string]int
-	// goOn is called once, at the first throttled call; nil means to continue.
-	goOn func(context.Context) bool
+	// proceed is called once, at the first throttled call; nil means to continue.
+	proceed func(context.Context) bool
 	// over is why nothing more is sent: Security Hub is off, or time is up.
 	over *outcome.Outcome
 }
@@ -96,12 +96,12 @@ func (r *run) batch(ctx context.Context, batch []asff.Finding) (again []asff.Fin
 		// One finding makes the call fail, and nothing was imported. Find it.
 		again = r.batch(ctx, batch[:len(batch)/2])
 		return append(again, r.batch(ctx, batch[len(batch)/2:])...)
-	case repeat && throttled(err) && r.goOn != nil && !r.goOn(ctx):
+	case repeat && throttled(err) && r.proceed != nil && !r.proceed(ctx):
 		r.over = &outcome.Outcome{Verdict: outcome.Left}
 		r.settle(batch, *r.over)
 	case repeat:
 		if again, reason = batch, err.Error(); throttled(err) {
-			r.goOn = nil // it was asked
+			r.proceed = nil // it was asked
 		}
 	default:
 		r.settle(batch, outcome.Outcome{Verdict: outcome.Retry, Reason: err.Error() + deniedHint(err, batch)})

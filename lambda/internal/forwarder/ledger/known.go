@@ -33,8 +33,8 @@ func knownKey(check, id string) [16]byte {
 	return [16]byte(sum[:])
 }
 
-// Know adds the findings of a check that a task that began at before (ms) has not found yet.
-func (l *Ledger) Know(ctx context.Context, check string, before int64, k Known) error {
+// ReadKnown adds the findings of a check that a task that began at before (ms) has not found yet.
+func (l *Ledger) ReadKnown(ctx context.Context, check string, before int64, k Known) error {
 	return l.records(ctx, auditPrefix(l.region, check), before, func(records []Record) error {
 		for _, r := range records {
 			if len(k) < mostKnown {
