@@ -175,7 +175,7 @@ func TestNamesInUse(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ dir, fix, reason string }{
 		"daily":         {template("daily", "", "own", "", "temperature"), "another Audit.ScheduleName", "The scheduled audit daily already exists"},
-		"fleet_reports": {template("", "fleet_reports", "own", "", "temperature"), "another -c defenderhub:reports-rule", "Rule fleet_reports already exists."},
+		"fleet_reports": {template("", "fleet_reports", "own", "", "temperature"), "another defenderhub:reports-rule in cdk.json", "Rule fleet_reports already exists."},
 		"mine":          {template("", "", "mine", "", "temperature"), "another Name in Detect.Profiles", "already exists"},
 		"topics":        {template("", "", "own", "topics", "temperature"), "another name", "already exists"},
 		"temperature":   {template("", "", "own", ""), "Detect.Native.ExistingCustomMetrics", "already exists"},

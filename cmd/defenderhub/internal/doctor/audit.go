@@ -53,7 +53,7 @@ func auditConfiguration(ctx context.Context, e *exam) ([]line, error) {
 	if len(made) == 0 {
 		if !exists {
 			if len(e.stacks) > 0 {
-				return []line{{fix, "", "the account has no audit configuration, and the template creates none", "-c defenderhub:audit-configuration=create, or no Audit.Configuration"}}, nil
+				return []line{{fix, "", "the account has no audit configuration, and the template creates none", "defenderhub:audit-configuration=create in cdk.json, or no Audit.Configuration"}}, nil
 			}
 			return []line{{Status: note, Finding: "the account has no audit configuration"}}, nil
 		}
@@ -64,7 +64,7 @@ func auditConfiguration(ctx context.Context, e *exam) ([]line, error) {
 	switch {
 	case exists && !ours:
 		return []line{{fix, "", fmt.Sprintf("an audit configuration exists, with the role %s; %s. %s would create it: The AccountAuditConfiguration already exists.", aws.ToString(config.RoleArn), countOn(config), r.Path()),
-			"-c defenderhub:audit-configuration=existing, or Audit.Configuration: defenderhub.Existing"}}, nil
+			"defenderhub:audit-configuration=existing in cdk.json, or Audit.Configuration: defenderhub.Existing"}}, nil
 	case !exists && ours:
 		return []line{{fix, "", "the audit configuration was deleted outside the stack: The configuration for your account has not been set up or was deleted.",
 			"create it again by hand (aws iot update-account-audit-configuration), then deploy"}}, nil
@@ -83,7 +83,7 @@ func auditConfiguration(ctx context.Context, e *exam) ([]line, error) {
 	}
 	lines := []line{{Status: ok, Finding: "the audit configuration is this stack's; " + countOn(config)}}
 	if len(off) > 0 {
-		lines = append(lines, line{note, "", "the deployment turns these checks off in the whole account: " + strings.Join(off, ", "), "to keep them, remove them from Audit.Disabled (-c defenderhub:audit-disabled)"})
+		lines = append(lines, line{note, "", "the deployment turns these checks off in the whole account: " + strings.Join(off, ", "), "to keep them, remove them from Audit.Disabled (defenderhub:audit-disabled in cdk.json)"})
 	}
 	if len(added) > 0 {
 		lines = append(lines, line{note, "", "these checks were turned off outside the stack: " + strings.Join(added, ", ") + ". CloudFormation turns them on only if the template's configuration changes", "keep one owner per account and Region"})
@@ -188,7 +188,7 @@ func disabling(r assembly.Resource, all []schedule, config *iot.DescribeAccountA
 		}
 		if len(names) > 0 {
 			lines = append(lines, line{fix, "", fmt.Sprintf("%s turns off checks that the scheduled audit %s runs: %s. You cannot disable a check if it's used by any scheduled audit", r.Path(), s.name, strings.Join(names, ", ")),
-				"deploy twice: first with -c defenderhub:audit-except (Audit.Except), then with -c defenderhub:audit-disabled (Audit.Disabled). Change schedules of others first"})
+				"deploy twice: first with defenderhub:audit-except in cdk.json (Audit.Except), then with defenderhub:audit-disabled (Audit.Disabled). Change schedules of others first"})
 		}
 	}
 	return lines
@@ -219,10 +219,10 @@ func scheduling(r assembly.Resource, config *iot.DescribeAccountAuditConfigurati
 			setting, prop = "audit-disabled", "Audit.Disabled"
 		}
 		lines = append(lines, line{fix, "", "this Region does not support checks of " + r.Path() + ": " + strings.Join(missing, ", ") + ". Request contains an invalid Audit Check Name.",
-			fmt.Sprintf("-c defenderhub:%s=%s (%s)", setting, strings.Join(missing, ","), prop)})
+			fmt.Sprintf("defenderhub:%s=%s in cdk.json (%s)", setting, strings.Join(missing, ","), prop)})
 	}
 	if len(off) > 0 {
-		lines = append(lines, line{fix, "", r.Path() + " names checks that the existing audit configuration does not enable: " + strings.Join(off, ", "), "enable them there, or -c defenderhub:audit-except=" + strings.Join(off, ",") + " (Audit.Except), or Audit.NoSchedule"})
+		lines = append(lines, line{fix, "", r.Path() + " names checks that the existing audit configuration does not enable: " + strings.Join(off, ", "), "enable them there, or defenderhub:audit-except=" + strings.Join(off, ",") + " in cdk.json (Audit.Except), or Audit.NoSchedule"})
 	}
 	if len(optIn) > 0 {
 		lines = append(lines, line{note, "", "one public report says that AWS rejects a schedule with " + strings.Join(optIn, ", ") + " (unverified)", "if the deployment fails at " + r.Path() + ", remove it from Audit.Include"})

@@ -28,7 +28,7 @@ func detect(ctx context.Context, e *exam) ([]line, error) {
 		return nil, err
 	}
 	native := e.resources("AWS::IoT::SecurityProfile")
-	const other = "-c defenderhub:engine=self-managed, or Detect.SelfManaged instead of Detect.Native"
+	const other = "defenderhub:engine=self-managed in cdk.json, or Detect.SelfManaged instead of Detect.Native"
 	switch {
 	case len(profiles) > 0:
 		return []line{{Status: ok, Finding: fmt.Sprintf("Detect works here: the account has %d security profiles", len(profiles))}}, nil
@@ -85,7 +85,7 @@ var named = []struct{ kind, property, fix string }{
 	{"AWS::IoT::ScheduledAudit", "ScheduledAuditName", "another Audit.ScheduleName, or none"},
 	{"AWS::IoT::CustomMetric", "MetricName", "name it in Detect.Native.ExistingCustomMetrics"},
 	{"AWS::IoT::Dimension", "Name", "another name"},
-	{"AWS::IoT::TopicRule", "RuleName", "another -c defenderhub:reports-rule (Detect.SelfManaged.ReportsRuleName), or none"},
+	{"AWS::IoT::TopicRule", "RuleName", "another defenderhub:reports-rule in cdk.json (Detect.SelfManaged.ReportsRuleName), or none"},
 }
 
 // names reports names of the template that are in use in the account.

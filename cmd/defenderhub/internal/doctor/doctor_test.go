@@ -204,7 +204,7 @@ func TestOnlyOurQueuesAreRead(t *testing.T) {
 func TestUnsupportedCheckIsLeftOutOfTheConfigurationToo(t *testing.T) {
 	const check = "LOGGING_DISABLED_CHECK"
 	r := assembly.Resource{Properties: map[string]any{"TargetCheckNames": []any{check}}}
-	for creates, want := range map[bool]string{false: "-c defenderhub:audit-except=" + check + " (Audit.Except)", true: "-c defenderhub:audit-disabled=" + check + " (Audit.Disabled)"} {
+	for creates, want := range map[bool]string{false: "defenderhub:audit-except=" + check + " in cdk.json (Audit.Except)", true: "defenderhub:audit-disabled=" + check + " in cdk.json (Audit.Disabled)"} {
 		if got := scheduling(r, &iot.DescribeAccountAuditConfigurationOutput{}, creates); len(got) != 1 || got[0].Fix != want {
 			t.Errorf("the template creates the configuration: %v: %+v, want the fix %s", creates, got, want)
 		}

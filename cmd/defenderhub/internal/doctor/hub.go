@@ -31,19 +31,19 @@ func securityHub(ctx context.Context, e *exam) ([]line, error) {
 	switch {
 	case on && len(hubs) > 0 && !ours:
 		lines = append(lines, line{fix, "", "Security Hub CSPM is on already, and " + hubs[0].Path() + " would turn it on: Account is already subscribed to Security Hub",
-			"-c defenderhub:enable-security-hub=false, or no Subscriptions.EnableSecurityHub"})
+			"defenderhub:enable-security-hub=false in cdk.json, or no Subscriptions.EnableSecurityHub"})
 	case on:
 		lines = append(lines, line{Status: ok, Finding: "Security Hub CSPM is on"})
 	case len(hubs) > 0 && administrator != "":
 		lines = append(lines, line{fix, "", "this is a member account of the Security Hub administrator " + administrator + ". With central configuration a member cannot turn Security Hub on",
-			"-c defenderhub:enable-security-hub=false, or no Subscriptions.EnableSecurityHub, and ask the administrator to turn Security Hub CSPM on here"})
+			"defenderhub:enable-security-hub=false in cdk.json, or no Subscriptions.EnableSecurityHub, and ask the administrator to turn Security Hub CSPM on here"})
 	case len(hubs) > 0:
 		lines = append(lines, line{Status: ok, Finding: "Security Hub CSPM is off, and the template turns it on"})
 	case administrator != "":
 		lines = append(lines, line{fix, "", "Security Hub CSPM is off: findings would wait in the queue", "ask the Security Hub administrator " + administrator + " to turn it on here"})
 	default:
 		lines = append(lines, line{fix, "", "Security Hub CSPM is off: findings would wait in the queue",
-			"aws securityhub enable-security-hub --no-enable-default-standards, or -c defenderhub:enable-security-hub=true (Subscriptions.EnableSecurityHub)"})
+			"aws securityhub enable-security-hub --no-enable-default-standards, or defenderhub:enable-security-hub=true in cdk.json (Subscriptions.EnableSecurityHub)"})
 	}
 	if administrator != "" {
 		lines = append(lines, line{Status: note, Finding: "the Security Hub administrator is account " + administrator})
@@ -121,7 +121,7 @@ func subscriptions(ctx context.Context, e *exam) ([]line, error) {
 		switch {
 		case has && creates != nil && !e.owns(ctx, *creates):
 			lines = append(lines, line{fix, "", fmt.Sprintf("the subscription to aws/%s exists, and %s would create it (ResourceConflictException)", p.product, creates.Path()),
-				fmt.Sprintf("-c defenderhub:%s=existing, or %s: defenderhub.Existing", p.key, p.prop)})
+				fmt.Sprintf("defenderhub:%s=existing in cdk.json, or %s: defenderhub.Existing", p.key, p.prop)})
 		case has:
 			lines = append(lines, line{Status: ok, Finding: "aws/" + p.product + " sends its findings"})
 		case creates != nil && e.owns(ctx, *creates):

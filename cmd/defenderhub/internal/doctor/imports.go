@@ -80,7 +80,7 @@ func topics(ctx context.Context, e *exam) ([]line, error) {
 		services, before := imported[arn], len(lines)
 		out, err := e.sns.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: &arn})
 		if notFound(err) || err != nil && strings.Contains(err.Error(), "NotFound") {
-			lines = append(lines, line{fix, "", "the topic " + arn + " does not exist", "create it, or name another one in -c defenderhub:alarm-topic (AlarmTopic)"})
+			lines = append(lines, line{fix, "", "the topic " + arn + " does not exist", "create it, or name another one in defenderhub:alarm-topic of cdk.json (AlarmTopic)"})
 			continue
 		}
 		if err != nil {
