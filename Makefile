@@ -98,15 +98,17 @@ bootstrap: node_modules/.ready ## prepare your AWS account and Region for the CD
 diff: node_modules/.ready ## what a deployment to your AWS account would change
 	cdk diff $(ARGS)
 
-deploy: doctor ## check the account, show the difference, then deploy; settings by ARGS="-c KEY=VALUE"; ANYWAY=1 ignores what is to fix
+# doctor gets the variable as a prerequisite of deploy. A closed account stops here, not in CloudFormation.
+deploy: TRY := 1
+deploy: doctor ## check the account, show the difference, then deploy; settings by ARGS="-c KEY=VALUE"; ANYWAY=1 ignores what is to fix, TRY=0 does not try Detect
 	cdk diff $(ARGS)
 	cdk deploy $(ARGS)
 
 # 2 does not stop, because a check that cannot decide is no conflict. A profile for the CDK CLI is
 # one for doctor too. ANYWAY=1 is for a deployment that is itself the fix.
-doctor: node_modules/.ready command ## check the account as deploy does, with the same ARGS, and deploy nothing
+doctor: node_modules/.ready command ## check the account as deploy does, with the same ARGS, and deploy nothing; TRY=1 tries Detect too
 	cdk synth --quiet $(ARGS)
-	@.local/defenderhub doctor --template cdk.out $(profile) || test $$? -eq 2 || \
+	@.local/defenderhub doctor --template cdk.out $(profile) $(if $(filter 1,$(TRY)),--try --yes) || test $$? -eq 2 || \
 		{ test -n "$(ANYWAY)" || { echo "make deploy ANYWAY=1 deploys without these fixes"; exit 1; }; }
 profile = $(shell printf '%s\n' $(ARGS) | awk '/^--profile$$/ { print; getline; print } /^--profile=/')
 

@@ -217,6 +217,8 @@ func TestDetectIsClosed(t *testing.T) {
 	if r := run(t, w.cloud, nil, "doctor", "--template", native, "--try"); r.status != 2 || !strings.Contains(r.stderr, "create the security profile defenderhub-doctor-") {
 		t.Errorf("without --yes: %+v", r)
 	}
+	rows, _ = doctor(t, w.cloud, "--template", assembly(t, nil, nil), "--try", "--yes")
+	want(t, rows, "note", "detect", "the template needs none", "")
 	wantReason(t, deploy(t, w.cloud, native), "closed")
 	remove(t, w.cloud)
 	w.succeeds(assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) { p.Detect = selfManaged("") }))

@@ -2,6 +2,7 @@ package repository_test
 
 import (
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -79,6 +80,20 @@ func TestWorkflowsArePinnedAndHaveNoSecret(t *testing.T) {
 			if strings.Contains(line, "secrets.") || strings.Contains(line, "pull_request_target") {
 				t.Errorf("%s: %s: want no secret, so that forks can run the workflow", workflow, line)
 			}
+		}
+	}
+}
+
+// Only make deploy may create a security profile without being asked.
+func TestDeployTriesDetect(t *testing.T) {
+	for args, want := range map[string]bool{"deploy": true, "deploy TRY=0": false, "deploy TRY=": false, "doctor": false, "doctor TRY=1": true} {
+		command := exec.CommandContext(t.Context(), "make", append([]string{"--dry-run"}, strings.Fields(args)...)...)
+		command.Dir = string(root)
+		command.Env = append(os.Environ(), "MAKEFLAGS=", "TRY=")
+		out, err := command.CombinedOutput()
+		doctor := regexp.MustCompile(`(?m)^\.local/defenderhub doctor .*$`).FindString(string(out))
+		if err != nil || doctor == "" || strings.Contains(doctor, " --try --yes ") != want {
+			t.Errorf("make %s: error %v, runs %q, want --try %v", args, err, doctor, want)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/smithy-go"
@@ -28,24 +29,26 @@ func detect(ctx context.Context, e *exam) ([]line, error) {
 		return nil, err
 	}
 	native := e.resources("AWS::IoT::SecurityProfile")
-	const other = "defenderhub:engine=self-managed in cdk.json, or Detect.SelfManaged instead of Detect.Native"
 	switch {
 	case len(profiles) > 0:
-		return []line{{Status: ok, Finding: fmt.Sprintf("Detect works here: the account has %d security profiles", len(profiles))}}, nil
-	case e.try:
-		err := e.tryProfile(ctx)
-		var refused smithy.APIError
-		switch {
-		case errors.As(err, &refused) && cli.DenialOf(err) == nil:
-			return []line{{fix, "", "a security profile could not be created: " + cli.Explain(err), other}}, nil
-		case err != nil:
-			return nil, err
-		}
-		return []line{{Status: ok, Finding: "Detect works here: a security profile was created and deleted"}}, nil
+		return []line{{Status: ok, Finding: "Detect works here: the account has " + count(len(profiles), "security profile")}}, nil
+	case e.try && (e.stacks == nil || slices.ContainsFunc(native, e.deploysHere)):
+		return e.tryProfile(ctx)
 	case len(native) > 0:
-		return []line{{unknown, "", "the account has no security profile, so whether Detect is open to it is not known: AWS closed Detect to new customers on 2026-08-31", "defenderhub doctor --try; if it is closed: " + other}}, nil
+		return []line{{unknown, "", notKnown, "defenderhub doctor --try; if it is closed: " + otherEngine}}, nil
 	}
 	return []line{{Status: note, Finding: "not known: the account has no security profile, and the template needs none"}}, nil
+}
+
+const (
+	notKnown    = "the account has no security profile, so whether Detect is open to it is not known: AWS closed Detect to new customers on 2026-08-31"
+	otherEngine = "defenderhub:engine=self-managed in cdk.json, or Detect.SelfManaged instead of Detect.Native"
+)
+
+// deploysHere reports whether the resource's stack may go to the account and Region of the credentials.
+func (e *exam) deploysHere(r assembly.Resource) bool {
+	t := e.stackOf(r)
+	return (t.Account == "" || t.Account == e.identity.AccountID) && (t.Region == "" || t.Region == e.region)
 }
 
 func (e *exam) profiles(ctx context.Context) ([]string, error) {
@@ -62,20 +65,32 @@ func (e *exam) profiles(ctx context.Context) ([]string, error) {
 	return all, nil
 }
 
-func (e *exam) tryProfile(ctx context.Context) error {
+// tryProfile creates a security profile that is attached to nothing, and deletes it.
+func (e *exam) tryProfile(ctx context.Context) ([]line, error) {
 	name := tryPrefix + strings.ToLower(rand.Text()[:8])
 	if err := e.Confirm("create the security profile "+name+", which is attached to nothing", "delete it again"); err != nil {
-		return err
+		return nil, err
 	}
 	_, err := e.iot.CreateSecurityProfile(ctx, &iot.CreateSecurityProfileInput{SecurityProfileName: &name, Tags: []types.Tag{{Key: aws.String("defenderhub:command"), Value: aws.String("doctor")}}})
-	if err != nil {
-		return err
+	var exists *types.ResourceAlreadyExistsException
+	var refused smithy.APIError
+	switch {
+	case errors.As(err, &exists):
+		err = nil // the SDK repeated a request whose response was lost
+	case cli.DenialOf(err) != nil:
+		return []line{{unknown, "", notKnown, "if it is closed: " + otherEngine}}, err
+	case errors.As(err, &refused) && !retry.NewStandard().IsErrorRetryable(err):
+		return []line{{fix, "", "a security profile could not be created, and AWS closed Detect to new customers on 2026-08-31: " + cli.Explain(err), otherEngine}}, nil
 	}
+	// Without a response, for example after Ctrl-C, the profile may exist too.
 	e.Undo("the security profile "+name, func(ctx context.Context) error {
 		_, err := e.iot.DeleteSecurityProfile(ctx, &iot.DeleteSecurityProfileInput{SecurityProfileName: &name})
 		return err
 	})
-	return nil
+	if err := errors.Join(err, e.Close()); err != nil {
+		return nil, err
+	}
+	return []line{{Status: ok, Finding: "Detect works here: the security profile " + name + ", attached to nothing, was created and deleted"}}, nil
 }
 
 // named lists the types whose names are unique per account and Region, with the property of the name

@@ -94,7 +94,7 @@ defenderhub doctor --stack DefenderHub`,
 			f.StringVar(&o.stack, "stack", "", "the deployed `stack`, of several in the template this one (default: all of the template, else DefenderHub)")
 			f.StringVar(&o.toolkit, "toolkit-stack-name", "CDKToolkit", "the `stack` that cdk bootstrap created")
 			f.IntVar(&o.certificates, "certificates", 1000, "how many certificates to check for several things that share one")
-			f.BoolVar(&o.try, "try", false, "create and delete a security profile, to find out whether this account can use Detect")
+			f.BoolVar(&o.try, "try", false, "if the account has no security profile, but the template has one or is not given, create and delete one, to find out whether this account can use Detect")
 		},
 		Run: func(ctx context.Context, s *cli.Session, _ []string) error { return run(ctx, s, o) },
 	}
@@ -154,8 +154,8 @@ func run(ctx context.Context, s *cli.Session, o options) error {
 }
 
 // verdict returns the error that decides the exit status. Things to fix decide before faults, which
-// are then only printed: make deploy stops only at things to fix, and detect is unknown for most
-// accounts.
+// are then only printed: make deploy stops only at things to fix, because a check may lack
+// permissions.
 func verdict(s *cli.Session, todo, unclear int, faults []error) error {
 	if unclear > 0 && len(faults) == 0 {
 		faults = append(faults, errors.New(count(unclear, "check")+" could not find out"))

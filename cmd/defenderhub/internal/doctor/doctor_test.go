@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -259,7 +260,7 @@ func TestUnknownProgressOfTheEngineIsNamed(t *testing.T) {
 	}
 }
 
-// make deploy stops only at exit status 1, and a check is unknown in most accounts.
+// make deploy stops only at exit status 1, because a check may lack permissions.
 func TestThingsToFixDecideBeforeUnknownOnes(t *testing.T) {
 	denied := errors.New("denied")
 	for _, tt := range []struct {
@@ -281,6 +282,88 @@ func TestThingsToFixDecideBeforeUnknownOnes(t *testing.T) {
 		if _, want := tt.want.(cli.Todo); fmt.Sprint(got) != fmt.Sprint(tt.want) || first != want || says.String() != tt.says {
 			t.Errorf("%d to fix, %d unknown, %v: error %v, want %v; printed %q, want %q", tt.todo, tt.unclear, tt.faults, got, tt.want, &says, tt.says)
 		}
+	}
+}
+
+// A wrong answer either stops make deploy in an account that may use Detect, or lets CloudFormation
+// fail in one that may not.
+func TestTryWritesOnlyWhereADeploymentWouldAndLeavesNothing(t *testing.T) {
+	const native, other = `{"Type":"AWS::IoT::SecurityProfile"}`, `{"Type":"AWS::SNS::Topic"}`
+	for name, tt := range map[string]struct {
+		resource string // of the template, "" for no template
+		pinned   assembly.Template
+		profiles string
+		create   string // the code of the error of CreateSecurityProfile
+		delete   string // the code of the error of DeleteSecurityProfile
+		noTry    bool
+		writes   []string
+		want     status
+		finding  string
+		fix      string
+		fault    string
+	}{
+		"open":                          {resource: native, writes: []string{"POST", "DELETE"}, want: ok, finding: ", attached to nothing, was created and deleted"},
+		"open, no template":             {writes: []string{"POST", "DELETE"}, want: ok, finding: "was created and deleted"},
+		"open, pinned to it":            {resource: native, pinned: assembly.Template{Account: "123456789012", Region: "us-east-1"}, writes: []string{"POST", "DELETE"}, want: ok, finding: "was created and deleted"},
+		"another account":               {resource: native, pinned: assembly.Template{Account: "210987654321"}, want: unknown, finding: "is not known"},
+		"another Region":                {resource: native, pinned: assembly.Template{Region: "eu-west-1"}, want: unknown, finding: "is not known"},
+		"nothing native":                {resource: other, want: note, finding: "the template needs none"},
+		"has a profile":                 {resource: native, profiles: `{"name":"mine"}`, want: ok, finding: "the account has 1 security profile"},
+		"not asked for":                 {resource: native, noTry: true, want: unknown, finding: "is not known", fix: "defenderhub doctor --try"},
+		"closed":                        {resource: native, create: "InvalidRequestException", writes: []string{"POST"}, want: fix, finding: "could not be created", fix: "defenderhub:engine=self-managed"},
+		"closed, in unknown words":      {resource: native, create: "DetectIsClosedException", writes: []string{"POST"}, want: fix, finding: "DetectIsClosedException", fix: "defenderhub:engine=self-managed"},
+		"denied":                        {resource: native, create: "AccessDeniedException", writes: []string{"POST"}, want: unknown, finding: "is not known", fix: "if it is closed: defenderhub:engine=self-managed", fault: "denied: iot:CreateSecurityProfile"},
+		"AWS is busy":                   {resource: native, create: "ThrottlingException", writes: []string{"POST", "DELETE"}, fault: "ThrottlingException"},
+		"the first response was lost":   {resource: native, create: "ResourceAlreadyExistsException", writes: []string{"POST", "DELETE"}, want: ok, finding: "was created and deleted"},
+		"the profile cannot be deleted": {resource: native, delete: "AccessDeniedException", writes: []string{"POST", "DELETE"}, fault: "was not removed: denied: iot:DeleteSecurityProfile"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var writes []string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodGet {
+					fmt.Fprintf(w, `{"securityProfileIdentifiers": [%s]}`, tt.profiles)
+					return
+				}
+				writes = append(writes, r.Method)
+				if code := map[string]string{http.MethodPost: tt.create, http.MethodDelete: tt.delete}[r.Method]; code != "" {
+					w.Header().Set("X-Amzn-ErrorType", code)
+					w.WriteHeader(http.StatusBadRequest)
+				}
+				fmt.Fprint(w, `{}`)
+			}))
+			defer server.Close()
+			var says strings.Builder
+			e := &exam{
+				Session: &cli.Session{Err: &says, Yes: true}, options: options{try: !tt.noTry}, region: "us-east-1", identity: arn.ARN{AccountID: "123456789012"},
+				iot: iot.New(iot.Options{Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1, Credentials: aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("a", "b", ""))}),
+			}
+			if tt.resource != "" {
+				template, err := assembly.Parse([]byte(`{"Resources":{"R":`+tt.resource+`}}`), "S")
+				if err != nil {
+					t.Fatal(err)
+				}
+				template.Account, template.Region = tt.pinned.Account, tt.pinned.Region
+				e.stacks = []assembly.Template{template}
+			}
+			lines, err := detect(t.Context(), e)
+			fault := ""
+			if err != nil {
+				fault = cli.Explain(err)
+			}
+			var got line
+			if len(lines) == 1 {
+				got = lines[0]
+			}
+			if got.Status != tt.want || !strings.Contains(got.Finding, tt.finding) || !strings.Contains(got.Fix, tt.fix) || !strings.Contains(fault, tt.fault) || (err != nil) != (tt.fault != "") || !slices.Equal(writes, tt.writes) {
+				t.Errorf("%+v, error %q, writes %v, want %+v", lines, fault, writes, tt)
+			}
+			if made, removed := strings.Contains(says.String(), "create the security profile "+tryPrefix), strings.Contains(says.String(), "removed the security profile "+tryPrefix); made != (tt.writes != nil) || removed != (len(tt.writes) == 2 && tt.delete == "") {
+				t.Errorf("printed %q", &says)
+			}
+			if err := e.Close(); err != nil {
+				t.Errorf("removed twice: %v", err)
+			}
+		})
 	}
 }
 
