@@ -235,8 +235,11 @@ const (
 	// also reads the evaluator's progress and the behaviors' generations.
 	dueReads = 16 * 0.5
 	// A transition is sent, received and deleted. It is written twice to the forwarder's ledger
-	// and its index, before and after the import.
-	findingRequests, findingWrites = 3, 6
+	// and its index, before and after the import. The entry has 2.5 KB, and the first write of an
+	// end also has the version that it replaces. Half of the transitions end a finding.
+	findingRequests             = 3
+	raisedWrites, clearedWrites = 15, 23
+	findingWrites               = (raisedWrites + clearedWrites) / 2
 )
 
 // Detect returns the bill of Device Defender Detect for the same load.

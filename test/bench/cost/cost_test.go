@@ -66,7 +66,7 @@ func TestBillByHand(t *testing.T) {
 		{PartRegistry, 86.4 * 0.001 * 1.25},
 		{PartSchedule, 0.0864*1.00 + (43_200*8+86_400*2)/1e6*0.125 + 0.0432*0.625},
 		{PartWatching, 3*0.10 + 4*0.30 + (invocations+86_400)*1000/1e9*0.50},
-		{PartFindings, 86.4 * 0.0001 * (3*0.40 + 6*0.625)},
+		{PartFindings, 86.4 * 0.0001 * (3*0.40 + 19*0.625)},
 	} {
 		near(t, row.part, d.SelfManaged(l, SQS).Part(row.part), row.want)
 	}

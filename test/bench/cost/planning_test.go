@@ -55,10 +55,41 @@ func TestPlanningHasTheBill(t *testing.T) {
 	}
 }
 
+// docs/benchmarks.md has the measured write units of a finding.
+func TestBenchmarksHaveTheWritesOfAFinding(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/benchmarks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if row := fmt.Sprintf("| write units, event: raised, repeated, cleared, cleared again | %d, 6, %d, 1 |", raisedWrites, clearedWrites); !strings.Contains(string(text), row) {
+		t.Errorf("docs/benchmarks.md lacks the row\n%s", row)
+	}
+}
+
+// docs/detect.md says from how many devices on each transport costs less than Detect.
+func TestDocumentedBreakEvenWithDetect(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/detect.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := func(transport Transport) string {
+		l := reports(100)
+		l.Work.Transitions = 2 * 0.01 / 288
+		for Defaults.SelfManaged(l, transport).Total() >= Detect(l).Total() {
+			l.Devices += 100
+		}
+		return usd(l.Devices)
+	}
+	if want := fmt.Sprintf("about %s devices with a shard, %s with a stream on demand, and %s with a queue", from(KinesisShards), from(KinesisOnDemand), from(SQS)); !strings.Contains(string(text), want) {
+		t.Errorf("docs/detect.md lacks %q", want)
+	}
+}
+
 // reports is the load of five behaviors of device reports, with the work that benchmarks measured.
+// Its transitions are in the forwarder's row.
 func reports(devices float64) Load {
 	return Load{Devices: devices, Records: 1, RecordBytes: 700, Datapoints: 5, Work: Work{
-		Reads: 0.505, Writes: 0.060, Calls: 0.1, CPUSeconds: 1 / 15_272.0, Transitions: 2 * 0.01 / 288, StoredBytes: 5,
+		Reads: 0.505, Writes: 0.060, Calls: 0.1, CPUSeconds: 1 / 15_272.0, StoredBytes: 5,
 	}}
 }
 
@@ -79,7 +110,7 @@ func bill(devices float64) []float64 {
 		Defaults.SelfManaged(reports(devices), transport).Total(),
 		Detect(reports(devices)).Total(),
 		math.Max(0, findings-freeFindings) * receivedFinding,
-		changes*10/million + 0.70 + 8*metrics,
+		Prices[SQSRequests].USD(changes*findingRequests) + Prices[DynamoDBWrites].USD(changes*findingWrites) + 0.70 + 8*metrics,
 		Correlation(CorrelationLoad{Events: findings, Matched: findings, Lookups: 3 * findings}).Total(),
 		findings*(1.95+1)/million + 0.90 + 10*metrics,
 		Prices[CloudWatchLogs].USD(findings * 3e3 / 1e9),
