@@ -88,7 +88,7 @@ func allowed(tp template, prefix string) []string {
 }
 
 func TestForwarderAndAuditFunctionsHaveLeastPrivilege(t *testing.T) {
-	starts := awsCalls(t, "internal/startaudit")
+	starts := awsCalls(t, "internal/auditresources/startaudit")
 	calls := append(awsCalls(t, "forwarder"), polling...)
 	slices.Sort(calls)
 	calls = slices.Compact(calls)
@@ -113,7 +113,7 @@ func TestForwarderAndAuditFunctionsHaveLeastPrivilege(t *testing.T) {
 		t.Errorf("the function of RunOnDeploy is allowed %v\nand calls %v", got, starts)
 	}
 	ofSuppressions := auditTemplate(t, &defenderhub.AuditProps{Suppressions: suppressed, Prebuilt: prebuilt})
-	if got, want := allowed(ofSuppressions, ""), awsCalls(t, "internal/suppression"); !slices.Equal(got, want) {
+	if got, want := allowed(ofSuppressions, ""), awsCalls(t, "internal/auditresources/suppression"); !slices.Equal(got, want) {
 		t.Errorf("the function of Suppressions is allowed %v\nand calls %v", got, want)
 	}
 	if !slices.Contains(calls, "securityhub:BatchImportFindings") {
