@@ -12,8 +12,9 @@ import (
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
-// Stacks is the call that reads the template of a deployed stack.
+// Stacks are the calls that read a deployed stack.
 type Stacks interface {
+	cloudformation.ListStackResourcesAPIClient
 	GetTemplate(context.Context, *cloudformation.GetTemplateInput, ...func(*cloudformation.Options)) (*cloudformation.GetTemplateOutput, error)
 }
 
@@ -28,6 +29,27 @@ func Deployed(ctx context.Context, api Stacks, stack string) (Template, error) {
 		return Template{}, fmt.Errorf("the template of the stack %s: %w", stack, err)
 	}
 	return t, nil
+}
+
+// WithIDs reads the template of a deployed stack, and the physical IDs of its resources by logical ID.
+// A resource that is not created yet has none.
+func WithIDs(ctx context.Context, api Stacks, stack string) (Template, map[string]string, error) {
+	t, err := Deployed(ctx, api, stack)
+	if err != nil {
+		return t, nil, err
+	}
+	ids := map[string]string{}
+	pages := cloudformation.NewListStackResourcesPaginator(api, &cloudformation.ListStackResourcesInput{StackName: &stack})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return t, nil, err
+		}
+		for _, r := range page.StackResourceSummaries {
+			ids[aws.ToString(r.LogicalResourceId)] = aws.ToString(r.PhysicalResourceId)
+		}
+	}
+	return t, ids, nil
 }
 
 // variables returns the environment of a function, nil for another resource.

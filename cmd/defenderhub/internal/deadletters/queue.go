@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
@@ -73,31 +72,16 @@ func readMessage(q queue, m types.Message) message {
 	}
 }
 
-// Stacks are the calls that find the queues.
-type Stacks interface {
-	cloudformation.ListStackResourcesAPIClient
-	assembly.Stacks
-}
-
 // queues returns the dead-letter queues of a stack, without those of others.
-func queues(ctx context.Context, api Stacks, stack string) ([]queue, error) {
-	template, err := assembly.Deployed(ctx, api, stack)
+func queues(ctx context.Context, api assembly.Stacks, stack string) ([]queue, error) {
+	template, ids, err := assembly.WithIDs(ctx, api, stack)
 	if err != nil {
 		return nil, fmt.Errorf("the stack %s (--stack): %w", cli.Quoted(stack), err)
 	}
-	ours := template.Queues()
 	var all []queue
-	pages := cloudformation.NewListStackResourcesPaginator(api, &cloudformation.ListStackResourcesInput{StackName: &stack})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("the stack %s (--stack): %w", cli.Quoted(stack), err)
-		}
-		for _, r := range page.StackResourceSummaries {
-			url, logical := aws.ToString(r.PhysicalResourceId), aws.ToString(r.LogicalResourceId)
-			if ours[logical] && strings.Contains(logical, "DeadLetters") && url != "" {
-				all = append(all, queue{url[strings.LastIndex(url, "/")+1:], url})
-			}
+	for logical := range template.Queues() {
+		if url := ids[logical]; url != "" && strings.Contains(logical, "DeadLetters") {
+			all = append(all, queue{url[strings.LastIndex(url, "/")+1:], url})
 		}
 	}
 	if len(all) == 0 {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -46,18 +45,12 @@ type Table interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 }
 
-// Stacks are the calls that find that table.
-type Stacks interface {
-	cloudformation.ListStackResourcesAPIClient
-	assembly.Stacks
-}
-
 // lookup collects facts and events of one device.
 type lookup struct {
 	iot           IoT
 	data          Data
 	hub           hub.API
-	stacks        Stacks
+	stacks        assembly.Stacks // to find that table
 	table         Table
 	region, stack string
 	say           func(format string, args ...any)
@@ -245,29 +238,18 @@ func (l *lookup) connections(ctx context.Context, d device) error {
 // engine adds the state that the self-managed engine stores about the device. Without the engine it
 // prints a line that says so.
 func (l *lookup) engine(ctx context.Context, d device) error {
-	physical := map[string]string{}
-	pages := cloudformation.NewListStackResourcesPaginator(l.stacks, &cloudformation.ListStackResourcesInput{StackName: &l.stack})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			var api smithy.APIError
-			if errors.As(err, &api) && api.ErrorCode() == "ValidationError" {
-				l.say("there is no stack %s (--stack), so the engine's state is not shown", l.stack)
-				return nil
-			}
-			return err
-		}
-		for _, r := range page.StackResourceSummaries {
-			physical[aws.ToString(r.LogicalResourceId)] = aws.ToString(r.PhysicalResourceId)
-		}
+	template, ids, err := assembly.WithIDs(ctx, l.stacks, l.stack)
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() == "ValidationError" {
+		l.say("there is no stack %s (--stack), so the engine's state is not shown", l.stack)
+		return nil
 	}
-	template, err := assembly.Deployed(ctx, l.stacks, l.stack)
 	if err != nil {
 		return err
 	}
 	tables := 0
 	for _, logical := range template.EngineTables() {
-		table := physical[logical]
+		table := ids[logical]
 		if table == "" {
 			continue // not created yet
 		}
