@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -19,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/assembly"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/hub"
 	"github.com/defenderhub/defenderhub/internal/contract"
@@ -31,9 +31,9 @@ type sources struct {
 		iot.ListAuditTasksAPIClient
 		DescribeAuditTask(context.Context, *iot.DescribeAuditTaskInput, ...func(*iot.Options)) (*iot.DescribeAuditTaskOutput, error)
 	}
-	cloudwatch     cloudwatch.GetMetricDataAPIClient
-	cloudformation cloudformation.ListStackResourcesAPIClient
-	sqs            interface {
+	cloudwatch cloudwatch.GetMetricDataAPIClient
+	stacks     assembly.Stacks
+	sqs        interface {
 		GetQueueAttributes(context.Context, *sqs.GetQueueAttributesInput, ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error)
 	}
 }
@@ -154,36 +154,35 @@ func lastAudit(ctx context.Context, from sources, now time.Time) (*auditTask, er
 	return last, nil
 }
 
-// queues returns the stack's queues and the names of its functions.
+// queues returns our queues of the stack, without those of others, and the names of its functions.
 func queues(ctx context.Context, from sources, stack string) (all []queueState, functions []string, err error) {
-	pages := cloudformation.NewListStackResourcesPaginator(from.cloudformation, &cloudformation.ListStackResourcesInput{StackName: &stack})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, nil, fmt.Errorf("the stack %s (--stack): %w", cli.Quoted(stack), err)
-		}
-		for _, r := range page.StackResourceSummaries {
-			id := aws.ToString(r.PhysicalResourceId)
-			switch aws.ToString(r.ResourceType) {
-			case "AWS::Lambda::Function":
-				functions = append(functions, id)
-			case "AWS::SQS::Queue":
-				out, err := from.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &id, AttributeNames: []sqstypes.QueueAttributeName{
-					sqstypes.QueueAttributeNameApproximateNumberOfMessages, sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible, sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed,
-				}})
-				if err != nil {
-					return nil, nil, err
-				}
-				q := queueState{Name: id[strings.LastIndex(id, "/")+1:], DeadLetters: strings.Contains(aws.ToString(r.LogicalResourceId), "DeadLetters")}
-				for _, n := range out.Attributes {
-					count, err := strconv.Atoi(n)
-					if err != nil {
-						return nil, nil, errors.New("GetQueueAttributes returned " + cli.Quoted(n))
-					}
-					q.Messages += count
-				}
-				all = append(all, q)
+	template, ids, err := assembly.WithIDs(ctx, from.stacks, stack)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the stack %s (--stack): %w", cli.Quoted(stack), err)
+	}
+	ours := template.Queues()
+	for _, r := range template.Resources {
+		id := ids[r.LogicalID]
+		switch {
+		case id == "": // not created yet
+		case r.Type == "AWS::Lambda::Function":
+			functions = append(functions, id)
+		case ours[r.LogicalID]:
+			out, err := from.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &id, AttributeNames: []sqstypes.QueueAttributeName{
+				sqstypes.QueueAttributeNameApproximateNumberOfMessages, sqstypes.QueueAttributeNameApproximateNumberOfMessagesNotVisible, sqstypes.QueueAttributeNameApproximateNumberOfMessagesDelayed,
+			}})
+			if err != nil {
+				return nil, nil, err
 			}
+			q := queueState{Name: id[strings.LastIndex(id, "/")+1:], DeadLetters: strings.Contains(r.LogicalID, "DeadLetters")}
+			for _, n := range out.Attributes {
+				count, err := strconv.Atoi(n)
+				if err != nil {
+					return nil, nil, errors.New("GetQueueAttributes returned " + cli.Quoted(n))
+				}
+				q.Messages += count
+			}
+			all = append(all, q)
 		}
 	}
 	slices.SortFunc(all, func(a, b queueState) int { return strings.Compare(a.Name, b.Name) })

@@ -40,7 +40,7 @@ func Command() *cli.Command {
 			{Actions: []string{hub.Action}, Resources: []string{hub.Resource}},
 			// AWS IoT and CloudWatch have no resource types for these.
 			{Actions: []string{"cloudwatch:GetMetricData", "iot:DescribeAuditTask", "iot:ListAuditTasks"}, Resources: []string{"*"}},
-			{Actions: []string{"cloudformation:ListStackResources"}, Resources: []string{"arn:aws:cloudformation:*:*:stack/DefenderHub/*"}},
+			{Actions: []string{"cloudformation:GetTemplate", "cloudformation:ListStackResources"}, Resources: []string{"arn:aws:cloudformation:*:*:stack/DefenderHub/*"}},
 			{Actions: []string{"sqs:GetQueueAttributes"}, Resources: []string{"arn:aws:sqs:*:*:DefenderHub-*"}},
 		},
 		Flags: func(f *pflag.FlagSet) {
@@ -59,7 +59,7 @@ func Command() *cli.Command {
 			s.Say("reading findings of %d days", days)
 			d, left := read(ctx, sources{
 				hub: securityhub.NewFromConfig(c), iot: iot.NewFromConfig(c), cloudwatch: cloudwatch.NewFromConfig(c),
-				cloudformation: cloudformation.NewFromConfig(c), sqs: sqs.NewFromConfig(c),
+				stacks: cloudformation.NewFromConfig(c), sqs: sqs.NewFromConfig(c),
 			}, c.Region, stack, days, time.Now().UTC())
 			if ctx.Err() != nil {
 				return errors.Join(left...)

@@ -204,8 +204,14 @@ func (a account) ListStackResources(context.Context, *cloudformation.ListStackRe
 		return cfntypes.StackResourceSummary{ResourceType: &kind, LogicalResourceId: &logical, PhysicalResourceId: &physical}
 	}
 	return &cloudformation.ListStackResourcesOutput{StackResourceSummaries: []cfntypes.StackResourceSummary{
-		resource("AWS::SQS::Queue", "DeadLetters1", "https://sqs/1/dead"), resource("AWS::Lambda::Function", "F", "forwarder"),
+		resource("AWS::SQS::Queue", "DeadLetters1", "https://sqs/1/dead"), resource("AWS::Lambda::Function", "F", "forwarder"), resource("AWS::SQS::Queue", "Orders", "https://sqs/1/orders"),
 	}}, a.err("queues")
+}
+
+func (a account) GetTemplate(context.Context, *cloudformation.GetTemplateInput, ...func(*cloudformation.Options)) (*cloudformation.GetTemplateOutput, error) {
+	return &cloudformation.GetTemplateOutput{TemplateBody: aws.String(`{"Resources":{
+		"F":{"Type":"AWS::Lambda::Function","Properties":{"Environment":{"Variables":{"DEFENDERHUB_DEAD_LETTER_QUEUE_URL":{"Ref":"DeadLetters1"}}}}},
+		"DeadLetters1":{"Type":"AWS::SQS::Queue"},"Late":{"Type":"AWS::SQS::Queue"},"Orders":{"Type":"AWS::SQS::Queue"}}}`)}, nil
 }
 
 func (a account) GetQueueAttributes(context.Context, *sqs.GetQueueAttributesInput, ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error) {
