@@ -80,7 +80,7 @@ func prepare(ctx context.Context, to io.Writer, demo, makeTool string) error {
 			_, err := python.Find(ctx, filepath.Join(repository, ".venv"), temp, &p)
 			return err
 		}},
-		{func() string { return fmt.Sprintf("compiling, %d packages so far", compiled.Load()) }, func(ctx context.Context) error {
+		{func() string { return fmt.Sprintf("compiling, packages so far: %d", compiled.Load()) }, func(ctx context.Context) error {
 			return run.compile(ctx, demo, func() { compiled.Add(1) })
 		}},
 	})
