@@ -120,7 +120,7 @@ func (p programs) compile(ctx context.Context, demo string, compiled func()) err
 		{".", shared, []string{"build", "-v", "-tags=lambda.norpc", "./test/walkthrough", "./constructs/...", "./lambda/internal/...", "github.com/aws/aws-lambda-go/lambda"}},
 		{".", shared, []string{"build", "-v", "-o", demo, "./test/demo"}},
 		{"cmd/defenderhub", []string{"GOWORK=" + filepath.Join(p.repository, "cmd", "go.work")}, []string{"build", "-v", "-o", filepath.Join(filepath.Dir(demo), "defenderhub"), "."}},
-		{"test/localaws/rie", []string{"GOWORK=off", "GOFLAGS="}, []string{"run", "-v", "-trimpath", "-exec", "true", "github.com/aws/aws-lambda-runtime-interface-emulator/cmd/aws-lambda-rie"}},
+		{"test/localaws/rie", []string{"GOWORK=off", "GOFLAGS="}, []string{"run", "-v", "-trimpath", "-exec", "true", "tool"}},
 	} {
 		if err := p.command(ctx, c.dir, append(c.env, "GOGC="+collections()), count, "go", c.args...); err != nil {
 			return err

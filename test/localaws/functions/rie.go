@@ -16,17 +16,14 @@ import (
 	"github.com/defenderhub/defenderhub/test/localaws/process"
 )
 
-// rie is AWS's Lambda Runtime Interface Emulator.
-const rie = "github.com/aws/aws-lambda-runtime-interface-emulator/cmd/aws-lambda-rie"
-
 // BuildRIE builds AWS's Lambda Runtime Interface Emulator in Go's build cache, and returns its path.
-// It is the tool of the Go module in dir. Temporary files are in temp. If it was built before,
+// It is the only tool of the Go module in dir. Temporary files are in temp. If it was built before,
 // this takes half a second.
 func BuildRIE(ctx context.Context, dir, temp string) (string, error) {
 	// go run keeps the program in the build cache. When it builds the program, it prints another path.
 	for range 2 {
 		// go tool ignores -trimpath, and would compile the standard library again.
-		cmd := exec.CommandContext(ctx, "go", "run", "-trimpath", "-exec", "echo", rie)
+		cmd := exec.CommandContext(ctx, "go", "run", "-trimpath", "-exec", "echo", "tool")
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOOS=", "GOARCH=", "CGO_ENABLED=0", "TMPDIR="+temp)
 		out, err := cmd.Output()
