@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
@@ -17,10 +16,7 @@ import (
 
 func main() {
 	client, err := auditresources.AWS(context.Background())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "auditresources:", err)
-		os.Exit(1)
-	}
+	host.ExitOn("auditresources", err)
 	handle := auditresources.New(client, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr})
 	lambda.Start(cfn.LambdaWrap(handle))
 }

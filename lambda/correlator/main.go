@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
@@ -16,15 +15,8 @@ import (
 
 func main() {
 	clients, err := correlator.AWS(context.Background())
-	exitOn(err)
+	host.ExitOn("correlator", err)
 	handler, err := correlator.New(clients, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr})
-	exitOn(err)
+	host.ExitOn("correlator", err)
 	lambda.Start(handler.Handle)
-}
-
-func exitOn(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "correlator:", err)
-		os.Exit(1)
-	}
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"runtime/debug"
 	"time"
@@ -23,15 +22,8 @@ const garbage = 200
 func main() {
 	debug.SetGCPercent(garbage)
 	clients, err := forwarder.AWS(context.Background())
-	exitOn(err)
+	host.ExitOn("forwarder", err)
 	handler, err := forwarder.New(clients, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr})
-	exitOn(err)
+	host.ExitOn("forwarder", err)
 	lambda.Start(handler.Handle)
-}
-
-func exitOn(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "forwarder:", err)
-		os.Exit(1)
-	}
 }

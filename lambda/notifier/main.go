@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
@@ -15,15 +14,8 @@ import (
 
 func main() {
 	clients, err := notifier.AWS(context.Background())
-	exitOn(err)
+	host.ExitOn("notifier", err)
 	handler, err := notifier.New(clients, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr})
-	exitOn(err)
+	host.ExitOn("notifier", err)
 	lambda.Start(handler.Handle)
-}
-
-func exitOn(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "notifier:", err)
-		os.Exit(1)
-	}
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
@@ -16,9 +15,6 @@ import (
 
 func main() {
 	clients, err := verification.AWS(context.Background())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "verification:", err)
-		os.Exit(1)
-	}
+	host.ExitOn("verification", err)
 	lambda.Start(verification.New(clients, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr}).Handle)
 }

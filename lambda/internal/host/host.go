@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -53,4 +54,12 @@ func LogLevel(getenv func(string) string) (level slog.Level, err error) {
 // Logger writes entries of this level or above to Log.
 func (h Host) Logger(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(h.Log, &slog.HandlerOptions{Level: level}))
+}
+
+// ExitOn ends the process of a function with an error, unless it is nil.
+func ExitOn(function string, err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, function+":", err)
+		os.Exit(1)
+	}
 }
