@@ -153,7 +153,9 @@ type SelfManagedProps struct {
 	// beside the program. See ForwarderProps.Prebuilt.
 	// Default: "", go build compiles it at synthesis.
 	Prebuilt string
-	// MemoryMiB is the memory of each function, 128 to 10240 MiB.
+	// MemoryMiB is the memory of each function, 128 to 10240 MiB. With 256 MiB, an environment caches
+	// the thing groups of 10,000 devices, and of 256 more for each further MiB. Percentiles and
+	// baselines for thing groups need that: docs/planning.md has the sizes.
 	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 	// Default: 0, which means 256.
 	MemoryMiB int

@@ -59,12 +59,16 @@ type Certificates struct {
 }
 
 // thingAge is how long a certificate's thing is cached for its other client IDs. It is short,
-// because answers derived from it are cached for [Config.MaxAge] again.
-const thingAge = time.Minute
+// because answers derived from it are cached for [Config.MaxAge] again. With AWS IoT's
+// quota some 600 are looked up in it, so more than mostOnly would be expired answers.
+const (
+	thingAge = time.Minute
+	mostOnly = 10_000
+)
 
 // New returns the certificates behind api.
 func New(api API, c Config) (*Certificates, error) {
-	only, err1 := memory.New[string](c.Size, min(c.MaxAge, thingAge))
+	only, err1 := memory.New[string](min(c.Size, mostOnly), min(c.MaxAge, thingAge))
 	joined, err2 := memory.New[string](c.Size, c.MaxAge)
 	return &Certificates{api, c, only, joined}, errors.Join(err1, err2)
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,6 +64,7 @@ func AWS(ctx context.Context) (Clients, error) {
 type environment struct {
 	function, table, ingest, telemetry, stream, reportsRule, file string
 	groups                                                        []string
+	memoryMiB                                                     int
 	level                                                         slog.Level
 }
 
@@ -81,6 +83,7 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 	if names := getenv(contract.EnvThingGroups); names != "" {
 		e.groups = strings.Split(names, ",")
 	}
+	e.memoryMiB, _ = strconv.Atoi(getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")) // Lambda sets it
 	level, err := host.LogLevel(getenv)
 	e.level = level
 	return e, errors.Join(append(faults, err)...)
@@ -123,7 +126,7 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 		return nil, fmt.Errorf("the fleet's store: %w", err)
 	}
 	things, err := registry.New(aws.IoT, registry.Config{
-		Config: certificate.Config{MaxAge: time.Duration(behaviors.MembershipMinutes) * time.Minute, Size: knownThings, Clients: clients},
+		Config: certificate.Config{MaxAge: time.Duration(behaviors.MembershipMinutes) * time.Minute, Size: knownThings(e.memoryMiB), Clients: clients},
 		Groups: len(e.groups) > 0,
 	})
 	if err != nil {
@@ -143,5 +146,15 @@ func New(aws Clients, on host.Host) (*handler.Handler, error) {
 	})
 }
 
-// knownThings is how many things are cached from the registry.
-const knownThings = 10_000
+const (
+	// leastThings are cached from the registry with up to smallMiB of memory, the constructs' default.
+	leastThings, smallMiB = 10_000, 256
+	// thingsPerMiB are cached more for each further MiB. They take about an eighth of it, and less
+	// than GOMEMLIMIT allows even if all things have the longest names and the most groups: a test of
+	// package registry measures them.
+	thingsPerMiB = 256
+)
+
+// knownThings returns how many things are cached from the registry in a function with that much
+// memory.
+func knownThings(memoryMiB int) int { return leastThings + thingsPerMiB*max(0, memoryMiB-smallMiB) }

@@ -13,9 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/engine"
+	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 	"github.com/defenderhub/defenderhub/lambda/internal/host"
 )
 
@@ -107,8 +110,58 @@ func TestPlanningHasTheNumberOfKnownThings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("caches %d,%03d devices", knownThings/1000, knownThings%1000)
-	if !strings.Contains(string(page), want) {
-		t.Errorf("docs/planning.md lacks %q", want)
+	thousands := func(n int) string {
+		if n < 1000 {
+			return fmt.Sprint(n)
+		}
+		return fmt.Sprintf("%d,%03d", n/1000, n%1000)
+	}
+	want := []string{fmt.Sprintf("caches %s devices with a `MemoryMiB` of up to %d, and %d more for each further MiB", thousands(leastThings), smallMiB, thingsPerMiB)}
+	for _, memory := range []int{256, 512, 1024, 2048} {
+		want = append(want, fmt.Sprintf("\n| %s | %s |\n", thousands(memory), thousands(knownThings(memory))))
+	}
+	for _, text := range want {
+		if !strings.Contains(string(page), text) {
+			t.Errorf("docs/planning.md lacks %q", text)
+		}
+	}
+}
+
+// describer is a registry in which each client is a thing. It counts the lookups.
+type describer struct {
+	registry.API
+	calls int
+}
+
+func (d *describer) DescribeThing(context.Context, *iot.DescribeThingInput, ...func(*iot.Options)) (*iot.DescribeThingOutput, error) {
+	d.calls++
+	return &iot.DescribeThingOutput{}, nil
+}
+
+func TestMoreMemoryCachesMoreThings(t *testing.T) {
+	dir := root(t, `{"batchSeconds":10,"membershipMinutes":15}`)
+	for memory, want := range map[string]int{"": 10_000, "128": 10_000, "256": 10_000, "272": 10_000 + 16*256} {
+		aws := &describer{}
+		h, err := New(Clients{IoT: aws}, newHost(map[string]string{"LAMBDA_TASK_ROOT": dir, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resolve := func(i int) {
+			if _, err := h.Registry.Resolve(t.Context(), fmt.Sprint("pump-", i), "", time.Unix(0, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			for i := range want {
+				resolve(i)
+			}
+		}
+		if aws.calls != want {
+			t.Errorf("%q MiB: %d things that were each seen twice took %d lookups, want one each", memory, want, aws.calls)
+		}
+		resolve(want)
+		if resolve(0); aws.calls != want+2 {
+			t.Errorf("%q MiB: one thing more did not evict the oldest", memory)
+		}
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -341,4 +343,74 @@ func TestConcurrentLookupsShareOneCall(t *testing.T) {
 			t.Errorf("%d calls, want 5", n)
 		}
 	})
+}
+
+// manyThings is a registry of any number of things, each with one certificate.
+type manyThings struct {
+	// name formats a name from a number. Each thing has so many groups, and each of these so many
+	// ancestors.
+	name              string
+	groups, ancestors int
+}
+
+func (m manyThings) ListPrincipalThings(_ context.Context, in *iot.ListPrincipalThingsInput, _ ...func(*iot.Options)) (*iot.ListPrincipalThingsOutput, error) {
+	i, err := strconv.Atoi((*in.Principal)[len(*in.Principal)-64:])
+	return &iot.ListPrincipalThingsOutput{Things: []string{fmt.Sprintf(m.name, i)}}, err
+}
+
+func (m manyThings) DescribeThing(context.Context, *iot.DescribeThingInput, ...func(*iot.Options)) (*iot.DescribeThingOutput, error) {
+	return nil, errors.New("the certificate is enough")
+}
+
+func (m manyThings) ListThingGroupsForThing(context.Context, *iot.ListThingGroupsForThingInput, ...func(*iot.Options)) (*iot.ListThingGroupsForThingOutput, error) {
+	return &iot.ListThingGroupsForThingOutput{ThingGroups: m.named(m.groups, 0)}, nil
+}
+
+func (m manyThings) DescribeThingGroup(_ context.Context, in *iot.DescribeThingGroupInput, _ ...func(*iot.Options)) (*iot.DescribeThingGroupOutput, error) {
+	i, err := strconv.Atoi(strings.TrimLeft(*in.ThingGroupName, "pum-"))
+	return &iot.DescribeThingGroupOutput{ThingGroupMetadata: &types.ThingGroupMetadata{RootToParentThingGroups: m.named(m.ancestors, (i+1)*100)}}, err
+}
+
+func (m manyThings) named(n, from int) []types.GroupNameAndArn {
+	all := make([]types.GroupNameAndArn, n)
+	for i := range all {
+		name := fmt.Sprintf(m.name, from+i)
+		all[i].GroupName = &name
+	}
+	return all
+}
+
+// Package evaluator caches 256 things in each MiB, of which GOMEMLIMIT is four fifths. AWS IoT allows
+// a thing 10 groups and names of 128 bytes. We assume that a group has at most 6 ancestors.
+func TestMemoryOfAThing(t *testing.T) {
+	const things = 5000
+	heap := func() int {
+		runtime.GC()
+		runtime.GC() // the first one may have been running
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{InvokedFunctionArn: "arn:aws:lambda:" + region + ":" + account + ":function:f"})
+	for _, c := range []struct {
+		manyThings
+		most int
+	}{{manyThings{"pump-%015d", 3, 2}, 800}, {manyThings{"pump-%0123d", 10, 6}, 1 << 20 * 8 / 10 / 256}} {
+		before := heap()
+		r, err := registry.New(c, registry.Config{Config: certificate.Config{MaxAge: time.Hour, Size: things}, Groups: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range things {
+			thing, err := r.Resolve(ctx, fmt.Sprintf(c.name, i), fmt.Sprintf("%064d", i), noon)
+			if err != nil || len(thing.Groups) != c.groups*(1+c.ancestors) {
+				t.Fatalf("thing %+v, error %v", thing, err)
+			}
+		}
+		each := (heap() - before) / things
+		runtime.KeepAlive(r)
+		if t.Logf("%d groups with %d ancestors each: %d bytes", c.groups, c.ancestors, each); each > c.most {
+			t.Errorf("a thing with %d groups takes %d bytes, want at most %d", c.groups*(1+c.ancestors), each, c.most)
+		}
+	}
 }
