@@ -268,25 +268,8 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 	f.under("Forwarder", plan.forwarder.validate())
 	f.under("Correlate", value(plan.correlate).validate())
 	f.under("Notify", value(plan.notify).validate())
-	shown := value(p.Dashboard)
-	f.under("Dashboard", shown.validate())
-	f.connected("Rules.Sources", plan.rules.Sources, "Forward chooses the sources", defender.Alternative{Field: "Forward"})
-	f.connected("Rules.Queue", plan.rules.Queue, "DefenderHub connects the rules to the forwarder's queue; use NewRules for another queue")
-	f.connected("Rules.ErrorQueue", plan.rules.ErrorQueue, "DefenderHub connects the rules to the forwarder's queue; use NewRules for another queue")
-	f.connected("Rules.EncryptionKey", plan.rules.EncryptionKey, "set EncryptionKey of DefenderHubProps or of Forwarder: the queues are the forwarder's", defender.Alternative{Field: "EncryptionKey"}, defender.Alternative{Field: "Forwarder.EncryptionKey"})
-	f.connected("Detect.Forwarder", plan.detect.Forwarder, "DefenderHub connects its own; use NewDetect for another")
-	f.connected("Forwarder.Detects", plan.forwarder.Detects, "set Detect", defender.Alternative{Field: "Detect"})
-	f.connected("Forwarder.Correlate", plan.forwarder.Correlate, "set Correlate", defender.Alternative{Field: "Correlate"})
-	f.connected("Notify.Correlate", value(plan.notify).Correlate, "set Correlate", defender.Alternative{Field: "Correlate"})
-	f.connected("Correlate.Forwarder", value(plan.correlate).Forwarder, "DefenderHub connects its own; use NewCorrelate for another")
-	f.connected("Forwarder.AuditTopic", plan.forwarder.AuditTopic, "set Audit.Topic", defender.Alternative{Field: "Audit.Topic"})
-	f.connected("Forwarder.DetectTopic", plan.forwarder.DetectTopic, "set Detect.Native.Topic", defender.Alternative{Field: "Detect.Native.Topic"})
-	f.connected("Dashboard.Forwarder", shown.Forwarder, "DefenderHub shows its own; use NewDashboard for another")
-	f.connected("Dashboard.Sources", shown.Sources, "Forward chooses the sources", defender.Alternative{Field: "Forward"})
-	f.connected("Dashboard.Detect", shown.Detect, "DefenderHub shows its own; use NewDashboard for another")
-	f.connected("Dashboard.Correlate", shown.Correlate, "DefenderHub shows its own; use NewDashboard for another")
-	f.connected("Dashboard.Notify", shown.Notify, "DefenderHub shows its own; use NewDashboard for another")
-	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic", defender.Alternative{Field: "Rules.EventTopic"})
+	f.under("Dashboard", value(p.Dashboard).validate())
+	f.under("", plan.validateConnected())
 
 	if plan.detect.Native == nil {
 		plan.subscriptions.Detect = Off
@@ -326,6 +309,30 @@ func newHubPlan(props *DefenderHubProps) (*hubPlan, error) {
 		}
 	}
 	return plan, plan.compile()
+}
+
+// validateConnected reports props that the hub itself sets.
+func (plan *hubPlan) validateConnected() error {
+	var f faults
+	shown := value(plan.dashboard)
+	f.connected("Rules.Sources", plan.rules.Sources, "Forward chooses the sources", defender.Alternative{Field: "Forward"})
+	f.connected("Rules.Queue", plan.rules.Queue, "DefenderHub connects the rules to the forwarder's queue; use NewRules for another queue")
+	f.connected("Rules.ErrorQueue", plan.rules.ErrorQueue, "DefenderHub connects the rules to the forwarder's queue; use NewRules for another queue")
+	f.connected("Rules.EncryptionKey", plan.rules.EncryptionKey, "set EncryptionKey of DefenderHubProps or of Forwarder: the queues are the forwarder's", defender.Alternative{Field: "EncryptionKey"}, defender.Alternative{Field: "Forwarder.EncryptionKey"})
+	f.connected("Detect.Forwarder", plan.detect.Forwarder, "DefenderHub connects its own; use NewDetect for another")
+	f.connected("Forwarder.Detects", plan.forwarder.Detects, "set Detect", defender.Alternative{Field: "Detect"})
+	f.connected("Forwarder.Correlate", plan.forwarder.Correlate, "set Correlate", defender.Alternative{Field: "Correlate"})
+	f.connected("Notify.Correlate", value(plan.notify).Correlate, "set Correlate", defender.Alternative{Field: "Correlate"})
+	f.connected("Correlate.Forwarder", value(plan.correlate).Forwarder, "DefenderHub connects its own; use NewCorrelate for another")
+	f.connected("Forwarder.AuditTopic", plan.forwarder.AuditTopic, "set Audit.Topic", defender.Alternative{Field: "Audit.Topic"})
+	f.connected("Forwarder.DetectTopic", plan.forwarder.DetectTopic, "set Detect.Native.Topic", defender.Alternative{Field: "Detect.Native.Topic"})
+	f.connected("Dashboard.Forwarder", shown.Forwarder, "DefenderHub shows its own; use NewDashboard for another")
+	f.connected("Dashboard.Sources", shown.Sources, "Forward chooses the sources", defender.Alternative{Field: "Forward"})
+	f.connected("Dashboard.Detect", shown.Detect, "DefenderHub shows its own; use NewDashboard for another")
+	f.connected("Dashboard.Correlate", shown.Correlate, "DefenderHub shows its own; use NewDashboard for another")
+	f.connected("Dashboard.Notify", shown.Notify, "DefenderHub shows its own; use NewDashboard for another")
+	f.connected("Forwarder.EventTopic", plan.forwarder.EventTopic, "set Rules.EventTopic", defender.Alternative{Field: "Rules.EventTopic"})
+	return f.err()
 }
 
 // sources returns the caller's sources, or the default.
