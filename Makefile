@@ -32,11 +32,15 @@ demo local bootstrap doctor diff deploy destroy: export GOFLAGS := $(shell go en
 test: lint test-go test-cdk test-cloud ## everything that CI runs
 
 test-go: ## what needs only Go, with the race detector: the domain, the Lambda functions, the direction of imports, the release
-	go test -race -timeout 30m $$(go list ./defender/... ./internal/... ./lambda/... | grep -v /simulation)
-	go test -timeout 30m ./lambda/internal/simulation # one goroutine at a time runs there
+	go test -race -timeout 30m $(addprefix ./,$(concurrent)) $$(go list ./lambda/... | grep -v /simulation)
+	go test -timeout 30m $(addprefix ./,$(filter-out $(concurrent),$(tested))) ./lambda/internal/simulation # one goroutine at a time runs in the simulation
 	cd $(COMMAND) && go test -race -timeout 30m ./...
 	go test -timeout 30m -run "^($$(sed -n 's/^func \(Test[^(]*\).*/\1/p' $(without_race) | paste -sd'|' -))$$" $(addprefix ./,$(sort $(dir $(without_race))))
 	cd tools && go test -timeout 30m ./...
+
+# Packages without goroutines have no races, and their tests would take up to ten times as long.
+tested = $(sort $(dir $(shell git ls-files 'defender/*_test.go' 'internal/*_test.go')))
+concurrent = $(filter $(tested),$(sort $(dir $(shell grep -rlE --include='*.go' '^\s*go [a-z]|\.Go\b|\.Parallel\b|"sync|testing/synctest' defender internal))))
 
 # The files whose tests the race detector would falsify, or for which it would find nothing. Each says why.
 without_race = $(shell grep -rl --include='*_test.go' '^//go:build.*!race' defender internal lambda)

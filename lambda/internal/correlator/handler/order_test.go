@@ -1,3 +1,8 @@
+//go:build !race
+
+// The race detector would find nothing that it does not find in the other tests of this package, and
+// these would take four times as long.
+
 package handler_test
 
 import (
@@ -41,17 +46,6 @@ func drawEvents(t *rapid.T) []finding {
 		events = append(events, f)
 	}
 	return events
-}
-
-// settle runs the schedule until it has sent everything and has counted the devices of campaigns.
-func (r *rig) settle() {
-	r.t.Helper()
-	for _, minutes := range []time.Duration{1, 1, 16, 1} {
-		r.now = r.now.Add(minutes * time.Minute)
-		if err := r.due(); err != nil {
-			r.t.Fatalf("%v", err)
-		}
-	}
 }
 
 // outcome delivers events in batches and returns what is active in the end. Some calls fail, before

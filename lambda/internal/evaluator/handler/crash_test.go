@@ -1,3 +1,8 @@
+//go:build !race
+
+// The race detector would find nothing that it does not find in the other tests of this package, and
+// these would take four times as long.
+
 package handler_test
 
 import (
@@ -12,6 +17,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/registry"
 )
 
@@ -114,6 +120,48 @@ func TestCrashLosesNoTransition(t *testing.T) {
 		for at := 1; at <= healthy.calls; at++ {
 			if got := run(&crasher{at: at, after: after}); got != want {
 				t.Errorf("crash at call %d, after its effect %v:\n%s\nwant\n%s", at, after, got, want)
+			}
+		}
+	}
+}
+
+// A behavior is removed and restored while its device is silent. The forwarder may have archived the
+// finding, or may never have received the alarm. So the alarm ends, and may be raised again.
+func TestRestoredBehaviorAlarmsAgain(t *testing.T) {
+	other := profile(defender.Behavior{Name: "udp", Criteria: defender.ListeningUDPPorts.InPorts(443)})
+	run := func(c *crasher, open int) string {
+		r := newRig(t, telnet())
+		r.table.step, r.queue.step = c.step, c.step
+		deploy := func(config engine.Config, minute float64) {
+			r.now, r.config = at(minute), config
+			r.deploy(config)
+			for _, m := range []float64{minute, minute + 2, minute + 4} {
+				c.invoke(r, map[string]any{"defenderhub": "close", "partition": 0, "partitions": 1, "at": at(m)})
+			}
+		}
+		batch := func(messages ...events.SQSMessage) { c.invoke(r, events.SQSEvent{Records: messages}) }
+		batch(report("1", "pump", at(0), ports(1, 23)))
+		deploy(telnet(), 5)
+		deploy(other, 10)
+		deploy(telnet(), 20)
+		batch(report("2", "pump", at(30), ports(2, open)))
+		deploy(telnet(), 35)
+		var all []string
+		for _, m := range r.messages() {
+			all = append(all, fmt.Sprintf("%s %d", m.Transition.Change, m.Transition.Time-start.UnixMilli()))
+		}
+		return strings.Join(all, ", ")
+	}
+	for open, want := range map[int]string{23: "in-alarm 0, alarm-invalidated 1, in-alarm 1800000", 443: "in-alarm 0, alarm-invalidated 1"} {
+		healthy := &crasher{}
+		if got := run(healthy, open); got != want || healthy.calls < 20 {
+			t.Fatalf("port %d, without a crash: %d calls, changes %s, want %s", open, healthy.calls, got, want)
+		}
+		for _, after := range []bool{false, true} {
+			for at := 1; at <= healthy.calls; at++ {
+				if got := run(&crasher{at: at, after: after}, open); got != want {
+					t.Errorf("port %d, crash at call %d, after its effect %v: %s, want %s", open, at, after, got, want)
+				}
 			}
 		}
 	}

@@ -1,7 +1,11 @@
+//go:build !race
+
+// The race detector would find nothing that it does not find in the other tests of this package, and
+// these would take four times as long.
+
 package handler_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -11,8 +15,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/iotdataplane"
 	"pgregory.net/rapid"
 
 	"github.com/defenderhub/defenderhub/defender"
@@ -68,34 +70,6 @@ func recorded(t *rapid.T, rules []iotrule.TelemetryRule, even *rand.Rand, i int,
 
 // limit is that of the behaviors about the size of messages.
 const limit = 8
-
-// follow updates the connections of the data plane with a record.
-func follow(r *rig, record offline.Record, now time.Time) {
-	if r.iot.connections == nil {
-		r.iot.connections = map[string]iotdataplane.GetConnectionOutput{}
-	}
-	var l engine.Lifecycle
-	if record.Kind == offline.Lifecycle && json.Unmarshal(record.Payload, &l) == nil {
-		was, known := r.iot.connections[l.ClientID]
-		session := fmt.Sprintf("%s/%03d", l.Session, l.Version)
-		current := aws.ToString(was.ThingName) // the rig stores the session in this field
-		switch l.EventType {
-		case "connected":
-			r.iot.connections[l.ClientID] = iotdataplane.GetConnectionOutput{Connected: true, ConnectedSince: l.Timestamp, ThingName: &session}
-		case "disconnected":
-			if known && was.Connected && (strings.Split(current, "/")[0] != l.Session || current > session) {
-				break
-			}
-			r.iot.connections[l.ClientID] = iotdataplane.GetConnectionOutput{DisconnectedSince: l.Timestamp, ThingName: &session}
-		}
-	}
-	for client, c := range r.iot.connections {
-		if !c.Connected && now.Sub(time.UnixMilli(c.DisconnectedSince)) > 30*time.Minute {
-			c.DisconnectedSince = 0
-			r.iot.connections[client] = c
-		}
-	}
-}
 
 func transitions(all []offline.Transition) string {
 	var lines []string

@@ -1,3 +1,8 @@
+//go:build !race
+
+// The race detector would find nothing that it does not find in the other tests of this package, and
+// these would take four times as long.
+
 package handler_test
 
 import (

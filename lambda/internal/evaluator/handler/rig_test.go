@@ -25,6 +25,7 @@ import (
 	"github.com/defenderhub/defenderhub/internal/engine"
 	"github.com/defenderhub/defenderhub/internal/engine/transition"
 	"github.com/defenderhub/defenderhub/internal/iotrule"
+	"github.com/defenderhub/defenderhub/internal/offline"
 	"github.com/defenderhub/defenderhub/lambda/internal/emf"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/fleet"
 	"github.com/defenderhub/defenderhub/lambda/internal/evaluator/handler"
@@ -381,4 +382,32 @@ func (r *rig) counted(metric string) int {
 		}
 	}
 	return sum
+}
+
+// follow updates the connections of the data plane with a record.
+func follow(r *rig, record offline.Record, now time.Time) {
+	if r.iot.connections == nil {
+		r.iot.connections = map[string]iotdataplane.GetConnectionOutput{}
+	}
+	var l engine.Lifecycle
+	if record.Kind == offline.Lifecycle && json.Unmarshal(record.Payload, &l) == nil {
+		was, known := r.iot.connections[l.ClientID]
+		session := fmt.Sprintf("%s/%03d", l.Session, l.Version)
+		current := aws.ToString(was.ThingName) // the rig stores the session in this field
+		switch l.EventType {
+		case "connected":
+			r.iot.connections[l.ClientID] = iotdataplane.GetConnectionOutput{Connected: true, ConnectedSince: l.Timestamp, ThingName: &session}
+		case "disconnected":
+			if known && was.Connected && (strings.Split(current, "/")[0] != l.Session || current > session) {
+				break
+			}
+			r.iot.connections[l.ClientID] = iotdataplane.GetConnectionOutput{DisconnectedSince: l.Timestamp, ThingName: &session}
+		}
+	}
+	for client, c := range r.iot.connections {
+		if !c.Connected && now.Sub(time.UnixMilli(c.DisconnectedSince)) > 30*time.Minute {
+			c.DisconnectedSince = 0
+			r.iot.connections[client] = c
+		}
+	}
 }
