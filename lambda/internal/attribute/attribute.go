@@ -1,11 +1,15 @@
 // Package attribute writes and reads the attributes of DynamoDB items that the functions' tables
-// have: texts and whole numbers.
+// have: texts and whole numbers. It also writes items on a condition.
 package attribute
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
@@ -43,4 +47,37 @@ func OptionalNumberOf(item map[string]types.AttributeValue, name string) int64 {
 		return 0
 	}
 	return n
+}
+
+// Revision is the attribute that counts the writes of an item.
+const Revision = "revision"
+
+// Next sets an item's revision. It returns a request that writes the item if the stored revision is
+// the one before; before revision 1 there is no item.
+func Next(table string, item map[string]types.AttributeValue, revision int64) *dynamodb.PutItemInput {
+	item[Revision] = Number(revision)
+	in := &dynamodb.PutItemInput{
+		TableName: &table, Item: item, ExpressionAttributeNames: map[string]string{"#revision": Revision},
+		ConditionExpression: aws.String("attribute_not_exists(#revision)"),
+	}
+	if revision > 1 {
+		in.ConditionExpression = aws.String("#revision = :before")
+		in.ExpressionAttributeValues = map[string]types.AttributeValue{":before": Number(revision - 1)}
+	}
+	return in
+}
+
+// Put writes an item. It returns conflict if the request's condition does not hold.
+func Put(ctx context.Context, api interface {
+	PutItem(context.Context, *dynamodb.PutItemInput, ...func(*dynamodb.Options)) (*dynamodb.PutItemOutput, error)
+}, in *dynamodb.PutItemInput, conflict error) error {
+	_, err := api.PutItem(ctx, in)
+	var failed *types.ConditionalCheckFailedException
+	if errors.As(err, &failed) {
+		return conflict
+	}
+	if err != nil {
+		return fmt.Errorf("PutItem of table %s: %w", *in.TableName, err)
+	}
+	return nil
 }

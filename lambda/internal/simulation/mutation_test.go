@@ -39,7 +39,11 @@ var mutations = []mutation{
 	{"updated-at-is-event-time", "order", "UpdatedAt does not rise with a signal of an earlier time", "lambda/internal/forwarder/ledger/decide.go",
 		"e.UpdatedAt = max(e.UpdatedAt+1, min(s.Time, now))", "e.UpdatedAt = min(s.Time, now)"},
 	{"confirm-overwrites-newer-claim", "confirm", "a confirmation that lost against a newer claim writes over it", "lambda/internal/forwarder/ledger/dynamodb.go",
-		`in.ConditionExpression = aws.String("#revision = :before")`, `in.ConditionExpression = aws.String("attribute_exists(#revision) OR #revision = :before")`},
+		`	return attribute.Put(ctx, d.api, attribute.Next(d.name, encodeItem(r), r.Revision), ErrConflict)`, `	in := attribute.Next(d.name, encodeItem(r), r.Revision)
+	if r.Revision > 1 {
+		in.ConditionExpression = aws.String("attribute_exists(#revision) OR #revision = :before")
+	}
+	return attribute.Put(ctx, d.api, in, ErrConflict)`},
 	{"confirm-before-import", "confirm", "a finding that failed alone is confirmed", "lambda/internal/forwarder/delivery/delivery.go",
 		"	case outcome.Failing:\n		over", "	case outcome.Failing:\n		_ = d.Ledger.Confirm(ctx, now, []ledger.Claim{t.claimed})\n		over"},
 	{"confirm-is-forgotten", "confirm", "a new claim does not become pending, so that a crash before the import loses it", "lambda/internal/forwarder/ledger/entry.go",

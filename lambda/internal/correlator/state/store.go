@@ -68,10 +68,9 @@ const maxDoc = 400<<10 - 4<<10
 // Attributes besides those in package contract. attrSubject has the partition key before it was
 // shortened.
 const (
-	attrRevision = "revision"
-	attrDoc      = "doc"
-	attrSubject  = "subject"
-	attrAt       = "at"
+	attrDoc     = "doc"
+	attrSubject = "subject"
+	attrAt      = "at"
 )
 
 // Sort keys.
@@ -102,34 +101,18 @@ func (s *Store) Put(ctx context.Context, r Record) error {
 		return fmt.Errorf("%s: %w: %d bytes", r.Partition, ErrTooLarge, len(r.Doc))
 	}
 	it := keyItem(r.Key)
-	it[attrRevision], it[attrDoc], it[attrSubject] = attribute.Number(r.Revision), attribute.Text(string(r.Doc)), attribute.Text(r.Partition)
+	it[attrDoc], it[attrSubject] = attribute.Text(string(r.Doc)), attribute.Text(r.Partition)
 	if !r.Due.IsZero() {
 		it[contract.StateDueShard], it[contract.StateDueAt] = attribute.Text(strconv.Itoa(shardOf(r.Partition, DueShards))), attribute.Number(r.Due.UnixMilli())
 	}
 	if !r.Expires.IsZero() {
 		it[contract.StateExpiry] = attribute.Number(r.Expires.Unix())
 	}
-	in := &dynamodb.PutItemInput{
-		TableName: &s.table, Item: it, ExpressionAttributeNames: map[string]string{"#revision": attrRevision},
-		ConditionExpression: aws.String("attribute_not_exists(#revision)"),
-	}
-	if r.Revision > 1 {
-		in.ConditionExpression = aws.String("#revision = :before")
-		in.ExpressionAttributeValues = item{":before": attribute.Number(r.Revision - 1)}
-	}
-	return s.put(ctx, in)
+	return s.put(ctx, attribute.Next(s.table, it, r.Revision))
 }
 
 func (s *Store) put(ctx context.Context, in *dynamodb.PutItemInput) error {
-	_, err := s.api.PutItem(ctx, in)
-	var failed *types.ConditionalCheckFailedException
-	if errors.As(err, &failed) {
-		return ErrConflict
-	}
-	if err != nil {
-		return fmt.Errorf("PutItem of table %s: %w", s.table, err)
-	}
-	return nil
+	return attribute.Put(ctx, s.api, in, ErrConflict)
 }
 
 // Link records that a device uses a shared resource, until a time.
@@ -300,7 +283,7 @@ func keyItem(k Key) item {
 }
 
 func decode(it item) Record {
-	r := Record{Revision: attribute.OptionalNumberOf(it, attrRevision), Doc: []byte(attribute.TextOf(it, attrDoc))}
+	r := Record{Revision: attribute.OptionalNumberOf(it, attribute.Revision), Doc: []byte(attribute.TextOf(it, attrDoc))}
 	if ms := attribute.OptionalNumberOf(it, contract.StateDueAt); ms > 0 {
 		r.Due = time.UnixMilli(ms).UTC()
 	}

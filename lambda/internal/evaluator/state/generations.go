@@ -47,12 +47,12 @@ func (g generations) Read(ctx context.Context) ([]byte, int64, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("GetItem of table %s: %w", g.table, err)
 	}
-	return []byte(attribute.TextOf(out.Item, attrNames)), attribute.OptionalNumberOf(out.Item, attrRevision), nil
+	return []byte(attribute.TextOf(out.Item, attrNames)), attribute.OptionalNumberOf(out.Item, attribute.Revision), nil
 }
 
 // Write implements [document.Place].
 func (g generations) Write(ctx context.Context, names []byte, revision int64) error {
 	it := g.key()
-	it[attrRevision], it[attrNames] = attribute.Number(revision), attribute.Text(string(names))
-	return g.put(ctx, g.conditional(it, revision-1))
+	it[attrNames] = attribute.Text(string(names))
+	return attribute.Put(ctx, g.api, attribute.Next(g.table, it, revision), ErrConflict)
 }

@@ -43,7 +43,7 @@ func (s *Store) Beat(ctx context.Context, p Progress) error {
 }
 
 func (s *Store) beat(ctx context.Context, p Progress) error {
-	return s.put(ctx, &dynamodb.PutItemInput{
+	return attribute.Put(ctx, s.api, &dynamodb.PutItemInput{
 		TableName: &s.table,
 		Item: item{
 			contract.StatePartitionKey: attribute.Text(contract.StateProgressKey), contract.StateSortKey: attribute.Text(contract.StateProgressKey),
@@ -53,7 +53,7 @@ func (s *Store) beat(ctx context.Context, p Progress) error {
 		ConditionExpression:       aws.String("attribute_not_exists(#at) OR #lag <= :lag OR #at < :since"),
 		ExpressionAttributeNames:  map[string]string{"#at": contract.StateHeartbeat, "#lag": contract.StateLag},
 		ExpressionAttributeValues: item{":lag": attribute.Number(p.Lag.Milliseconds()), ":since": attribute.Number(p.At.Add(-LagAge).UnixMilli())},
-	})
+	}, ErrConflict)
 }
 
 // Progress reads what [Store.Beat] stored, consistently.

@@ -96,7 +96,6 @@ const maxItemBytes = 400<<10 - 1<<10
 // Keys and attributes besides those in package contract.
 const (
 	behaviorsKey  = "behaviors"
-	attrRevision  = "revision"
 	attrClock     = "clock"
 	attrOutbox    = "outbox"
 	attrPrincipal = "principal"
@@ -167,32 +166,7 @@ func (s *Store) Put(ctx context.Context, i Item) error {
 	if err != nil {
 		return err
 	}
-	return s.put(ctx, s.conditional(it, i.Revision-1))
-}
-
-// conditional returns a request that writes an item if the stored revision is before, 0 for none.
-func (s *Store) conditional(it item, before int64) *dynamodb.PutItemInput {
-	in := &dynamodb.PutItemInput{
-		TableName: &s.table, Item: it, ExpressionAttributeNames: map[string]string{"#revision": attrRevision},
-		ConditionExpression: aws.String("attribute_not_exists(#revision)"),
-	}
-	if before > 0 {
-		in.ConditionExpression = aws.String("#revision = :before")
-		in.ExpressionAttributeValues = item{":before": attribute.Number(before)}
-	}
-	return in
-}
-
-func (s *Store) put(ctx context.Context, in *dynamodb.PutItemInput) error {
-	_, err := s.api.PutItem(ctx, in)
-	var failed *types.ConditionalCheckFailedException
-	if errors.As(err, &failed) {
-		return ErrConflict
-	}
-	if err != nil {
-		return fmt.Errorf("PutItem of table %s: %w", s.table, err)
-	}
-	return nil
+	return attribute.Put(ctx, s.api, attribute.Next(s.table, it, i.Revision), ErrConflict)
 }
 
 // Page is the start of the next page of [Store.Due]; nil before the first.
@@ -234,7 +208,7 @@ func encodeItem(i Item) (item, error) {
 		return nil, fmt.Errorf("state of %s: %w", i.Subject, err)
 	}
 	it := thingKey(i.Subject)
-	it[attrRevision], it[attrClock], it[contract.StateDocument] = attribute.Number(i.Revision), attribute.Number(i.Clock.UnixMilli()), attribute.Text(string(state))
+	it[attrClock], it[contract.StateDocument] = attribute.Number(i.Clock.UnixMilli()), attribute.Text(string(state))
 	if len(i.Outbox) > 0 {
 		outbox, err := json.Marshal(i.Outbox)
 		if err != nil {
@@ -278,7 +252,7 @@ func decodeItem(it item) (Item, error) {
 	i := Item{
 		Subject:   strings.TrimPrefix(attribute.TextOf(it, contract.StatePartitionKey), contract.StateThingPrefix),
 		Principal: attribute.TextOf(it, attrPrincipal),
-		Revision:  attribute.OptionalNumberOf(it, attrRevision), Clock: timeOf(it, attrClock), KnownAt: timeOf(it, attrKnownAt), CheckAt: timeOf(it, attrCheckAt), Due: timeOf(it, contract.StateDueAt),
+		Revision:  attribute.OptionalNumberOf(it, attribute.Revision), Clock: timeOf(it, attrClock), KnownAt: timeOf(it, attrKnownAt), CheckAt: timeOf(it, attrCheckAt), Due: timeOf(it, contract.StateDueAt),
 	}
 	if i.Revision < 1 || i.Clock.IsZero() {
 		return Item{}, fmt.Errorf("thing %s: %w: it has no revision or no clock", i.Subject, ErrState)

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,10 +35,9 @@ func NewDynamoDB(api DynamoDBAPI, name string) *DynamoDB {
 
 // Attributes besides those in package contract.
 const (
-	attrRevision = "revision"
-	attrDoc      = "doc"
-	attrOpen     = "open"
-	attrActive   = "active"
+	attrDoc    = "doc"
+	attrOpen   = "open"
+	attrActive = "active"
 )
 
 type item = map[string]types.AttributeValue
@@ -62,23 +60,7 @@ func (d *DynamoDB) Get(ctx context.Context, k Key) (Record, error) {
 
 // Put writes if the stored revision is the one before.
 func (d *DynamoDB) Put(ctx context.Context, r Record) error {
-	in := &dynamodb.PutItemInput{TableName: &d.name, Item: encodeItem(r)}
-	if r.Revision == 1 {
-		in.ConditionExpression = aws.String("attribute_not_exists(#revision)")
-	} else {
-		in.ConditionExpression = aws.String("#revision = :before")
-		in.ExpressionAttributeValues = item{":before": attribute.Number(r.Revision - 1)}
-	}
-	in.ExpressionAttributeNames = map[string]string{"#revision": attrRevision}
-	_, err := d.api.PutItem(ctx, in)
-	var failed *types.ConditionalCheckFailedException
-	if errors.As(err, &failed) {
-		return ErrConflict
-	}
-	if err != nil {
-		return fmt.Errorf("PutItem of table %s: %w", d.name, err)
-	}
-	return nil
+	return attribute.Put(ctx, d.api, attribute.Next(d.name, encodeItem(r), r.Revision), ErrConflict)
 }
 
 // Open queries the partition consistently.
@@ -162,7 +144,7 @@ func encodeItem(r Record) item {
 	it := item{
 		contract.LedgerPartitionKey: attribute.Text(r.Partition),
 		contract.LedgerSortKey:      attribute.Text(r.Sort),
-		attrRevision:                attribute.Number(r.Revision),
+		attribute.Revision:          attribute.Number(r.Revision),
 		attrDoc:                     attribute.Text(string(r.Doc)),
 	}
 	if r.Open {
@@ -186,7 +168,7 @@ func decodeItem(it item) (Record, error) {
 		Key: keyOf(it),
 		Doc: []byte(attribute.TextOf(it, attrDoc)),
 	}
-	revision, err := attribute.NumberOf(it, attrRevision)
+	revision, err := attribute.NumberOf(it, attribute.Revision)
 	if err != nil || revision < 1 {
 		return Record{Key: r.Key}, fmt.Errorf("item %s / %s of the ledger has no revision", r.Partition, r.Sort)
 	}

@@ -178,7 +178,7 @@ func (d *DynamoDB) statement(r Record) types.BatchStatementRequest {
 		}
 	}
 	b.WriteString(removed)
-	fmt.Fprintf(&b, ` WHERE "%s" = ? AND "%s" = ? AND "%s" = ?`, contract.LedgerPartitionKey, contract.LedgerSortKey, attrRevision)
+	fmt.Fprintf(&b, ` WHERE "%s" = ? AND "%s" = ? AND "%s" = ?`, contract.LedgerPartitionKey, contract.LedgerSortKey, attribute.Revision)
 	parameters = append(parameters, attribute.Text(r.Partition), attribute.Text(r.Sort), attribute.Number(r.Revision-1))
 	return types.BatchStatementRequest{Statement: aws.String(b.String()), Parameters: parameters}
 }
@@ -186,5 +186,5 @@ func (d *DynamoDB) statement(r Record) types.BatchStatementRequest {
 // attributes are all attributes of an item, the keys first.
 var attributes = []string{
 	contract.LedgerPartitionKey, contract.LedgerSortKey,
-	attrRevision, attrDoc, attrOpen, attrActive, contract.LedgerRefreshShard, contract.LedgerRefreshAt, contract.LedgerExpiry,
+	attribute.Revision, attrDoc, attrOpen, attrActive, contract.LedgerRefreshShard, contract.LedgerRefreshAt, contract.LedgerExpiry,
 }

@@ -89,10 +89,9 @@ type Table struct {
 type item = map[string]types.AttributeValue
 
 const (
-	attrRevision = "revision"
-	attrDoc      = "doc"
-	attrCount    = "n"
-	attrUpdated  = "updated"
+	attrDoc     = "doc"
+	attrCount   = "n"
+	attrUpdated = "updated"
 )
 
 func digest(s string) string {
@@ -134,7 +133,7 @@ func decode(it item) (Finding, error) {
 	if err := json.Unmarshal([]byte(attribute.TextOf(it, attrDoc)), &f); err != nil {
 		return Finding{}, fmt.Errorf("record of a finding: %w", err)
 	}
-	revision, err := attribute.NumberOf(it, attrRevision)
+	revision, err := attribute.NumberOf(it, attribute.Revision)
 	if err != nil || revision < 1 {
 		return Finding{}, errors.New("record of a finding has no revision")
 	}
@@ -150,7 +149,7 @@ func (t Table) PutFinding(ctx context.Context, finding string, f *Finding, now t
 		return fmt.Errorf("record of a finding: %w", err)
 	}
 	it := findingKey(finding)
-	it[attrDoc], it[attrRevision] = attribute.Text(string(doc)), attribute.Number(f.Revision+1)
+	it[attrDoc] = attribute.Text(string(doc))
 	lifetime := closedLifetime
 	if f.Open {
 		lifetime = openLifetime
@@ -159,13 +158,7 @@ func (t Table) PutFinding(ctx context.Context, finding string, f *Finding, now t
 	if s := f.Line.Severity; f.Open && f.Reported > 0 && remind > 0 && s >= remind {
 		it[contract.NotifyOpenSeverity], it[contract.NotifyOpenSince] = attribute.Text(s.String()), attribute.Number(f.Line.Since.UnixMilli())
 	}
-	in := &dynamodb.PutItemInput{TableName: &t.Name, Item: it, ConditionExpression: aws.String("attribute_not_exists(#revision)")}
-	in.ExpressionAttributeNames = map[string]string{"#revision": attrRevision}
-	if f.Revision > 0 {
-		in.ConditionExpression = aws.String("#revision = :before")
-		in.ExpressionAttributeValues = item{":before": attribute.Number(f.Revision)}
-	}
-	if err := t.put(ctx, in); err != nil {
+	if err := t.put(ctx, attribute.Next(t.Name, it, f.Revision+1)); err != nil {
 		return err
 	}
 	f.Revision++
@@ -173,15 +166,7 @@ func (t Table) PutFinding(ctx context.Context, finding string, f *Finding, now t
 }
 
 func (t Table) put(ctx context.Context, in *dynamodb.PutItemInput) error {
-	_, err := t.API.PutItem(ctx, in)
-	var failed *types.ConditionalCheckFailedException
-	if errors.As(err, &failed) {
-		return ErrConflict
-	}
-	if err != nil {
-		return fmt.Errorf("PutItem of table %s: %w", t.Name, err)
-	}
-	return nil
+	return attribute.Put(ctx, t.API, in, ErrConflict)
 }
 
 // Incident is an incident under one of its aliases.
@@ -206,10 +191,10 @@ func (t Table) PutIncident(ctx context.Context, alias string, i Incident, now ti
 	}
 	it := key("alias#"+digest(alias), digest(i.Key))
 	// The revision is UpdatedAt in ns, which rises with each state of a composite finding.
-	it[attrDoc], it[attrRevision], it[contract.NotifyExpiry] = attribute.Text(string(doc)), attribute.Number(i.Order.Updated.UnixNano()), attribute.Number(now.Add(lifetime).Unix())
+	it[attrDoc], it[attribute.Revision], it[contract.NotifyExpiry] = attribute.Text(string(doc)), attribute.Number(i.Order.Updated.UnixNano()), attribute.Number(now.Add(lifetime).Unix())
 	err = t.put(ctx, &dynamodb.PutItemInput{
 		TableName: &t.Name, Item: it, ConditionExpression: aws.String("attribute_not_exists(#revision) OR #revision <= :at"),
-		ExpressionAttributeNames:  map[string]string{"#revision": attrRevision},
+		ExpressionAttributeNames:  map[string]string{"#revision": attribute.Revision},
 		ExpressionAttributeValues: item{":at": attribute.Number(i.Order.Updated.UnixNano())},
 	})
 	if errors.Is(err, ErrConflict) {
@@ -285,7 +270,7 @@ func (t Table) PutLine(ctx context.Context, list, finding string, line message.L
 		return fmt.Errorf("line of a list: %w", err)
 	}
 	it := key("list#"+list, digest(finding))
-	it[attrDoc], it[attrRevision], it[contract.NotifyExpiry] = attribute.Text(string(doc)), attribute.Text(digest(string(doc)+now.String())), attribute.Number(now.Add(closedLifetime).Unix())
+	it[attrDoc], it[attribute.Revision], it[contract.NotifyExpiry] = attribute.Text(string(doc)), attribute.Text(digest(string(doc)+now.String())), attribute.Number(now.Add(closedLifetime).Unix())
 	it[attrUpdated] = attribute.Number(order.Updated.UnixNano())
 	err = t.put(ctx, &dynamodb.PutItemInput{
 		TableName: &t.Name, Item: it, ConditionExpression: aws.String("attribute_not_exists(#updated) OR #updated <= :updated"),
@@ -305,7 +290,7 @@ func (t Table) Lines(ctx context.Context, list string) ([]Stored, error) {
 		ExpressionAttributeNames:  map[string]string{"#pk": contract.NotifyPartitionKey},
 		ExpressionAttributeValues: item{":pk": attribute.Text("list#" + list)},
 	}, func(it item) error {
-		s := Stored{sk: attribute.TextOf(it, contract.NotifySortKey), revision: attribute.TextOf(it, attrRevision)}
+		s := Stored{sk: attribute.TextOf(it, contract.NotifySortKey), revision: attribute.TextOf(it, attribute.Revision)}
 		err := json.Unmarshal([]byte(attribute.TextOf(it, attrDoc)), &s.Line)
 		all = append(all, s)
 		return err
@@ -315,7 +300,7 @@ func (t Table) Lines(ctx context.Context, list string) ([]Stored, error) {
 
 // DeleteLine deletes a line that was sent, unless it was replaced since.
 func (t Table) DeleteLine(ctx context.Context, list string, s Stored) error {
-	return t.delete(ctx, key("list#"+list, s.sk), attrRevision, s.revision)
+	return t.delete(ctx, key("list#"+list, s.sk), attribute.Revision, s.revision)
 }
 
 // delete deletes an item if an attribute still has a value.
