@@ -119,8 +119,8 @@ func TestAlarmsNotifyTheTopic(t *testing.T) {
 			}
 		}
 	}
-	if alarms != 17 {
-		t.Errorf("%d alarms, want 17: the forwarder's and the engine's", alarms)
+	if alarms != 19 {
+		t.Errorf("%d alarms, want 19: those of the forwarder, its rules and the engine", alarms)
 	}
 }
 

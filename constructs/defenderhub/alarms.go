@@ -1,8 +1,11 @@
 package defenderhub
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatchactions"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
@@ -98,6 +101,20 @@ func (a *alarms) addInactivity(id string, tuned, defaults InactivityAlarm, descr
 		ComparisonOperator: awscloudwatch.ComparisonOperator_LESS_THAN_THRESHOLD,
 		TreatMissingData:   awscloudwatch.TreatMissingData_BREACHING,
 	})
+}
+
+// addThrottled creates an alarm for each ten rules, unless it is off.
+func (a *alarms) addThrottled(tuned Alarm, rules []awscdk.CfnResource) {
+	n := 0
+	for some := range slices.Chunk(rules, maxAlarmMetrics) {
+		id := "ThrottledMessagesAlarm"
+		if n++; n > 1 {
+			id = fmt.Sprintf("ThrottledMessages%dAlarm", n)
+		}
+		a.add(id, tuned, Alarm{Periods: 1},
+			"AWS IoT throttles messages to the rules, and they may be lost. Ask AWS for a higher quota of rule evaluations, or let fewer messages match rules",
+			throttled(nil, some))
+	}
 }
 
 func (a *alarms) make(id, description string, props *awscloudwatch.AlarmProps) {

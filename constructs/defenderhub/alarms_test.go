@@ -12,6 +12,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/defenderhub/defenderhub/constructs/defenderhub"
+	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
 
@@ -32,25 +33,26 @@ func TestAlarmsOfTheSelfManagedEngineFollowTheirProps(t *testing.T) {
 		},
 	})}))
 	tuned := hub.Detect().SelfManaged().Alarms()
-	if len(tuned) != 13 {
-		t.Errorf("%d alarms, want 9 and one for each closer", len(tuned))
+	if len(tuned) != 14 {
+		t.Errorf("%d alarms, want 10 and one for each closer", len(tuned))
 	}
 	tp := synth(t, stack)
 	for name, want := range map[string]struct {
 		comparison string
 		watches    []string
 	}{
-		"OldestMessage":   {"> 3600 for 2, notBreaching", []string{"HubDetectStream", "HubDetectErrorQueue", "GetRecords.IteratorAgeMilliseconds", "/ 1000"}},
-		"Failures":        {"> 0 for 3, notBreaching", []string{"DefenderHub", `"Evaluator"`, "HubDetectEvaluator", `"Failed"`}},
-		"Throttles":       {"> 0 for 3, notBreaching", []string{"HubDetectEvaluator", `"Throttles"`}},
-		"Errors":          {"> 0 for 3, notBreaching", []string{"HubDetectEvaluator", "HubDetectCloser", `"Errors"`}},
-		"Unsent":          {"> 0 for 3, notBreaching", []string{"HubDetectCloser", `"Unsent"`}},
-		"CloserStopped0":  {"< 1 for 12, breaching", []string{"HubDetectCloser", `"Runs"`, `"` + contract.CloserSource(0) + `"`}},
-		"CloserStopped3":  {"< 1 for 12, breaching", []string{"HubDetectCloser", `"Runs"`, `"` + contract.CloserSource(3) + `"`}},
-		"Blind":           {"> 10 for 6, notBreaching", []string{"HubDetectCloser", `"Blind"`}},
-		"Unfinished":      {"> 0 for 3, notBreaching", []string{"HubDetectCloser", `"Unfinished"`}},
-		"OversizedStates": {"> 0 for 1, notBreaching", []string{"HubDetectEvaluator", `"OversizedStates"`}},
-		"Unreadable":      {"> 0 for 1, notBreaching", []string{"HubDetectEvaluator", `"Unreadable"`}},
+		"OldestMessage":     {"> 3600 for 2, notBreaching", []string{"HubDetectStream", "HubDetectErrorQueue", "GetRecords.IteratorAgeMilliseconds", "/ 1000"}},
+		"Failures":          {"> 0 for 3, notBreaching", []string{"DefenderHub", `"Evaluator"`, "HubDetectEvaluator", `"Failed"`}},
+		"Throttles":         {"> 0 for 3, notBreaching", []string{"HubDetectEvaluator", `"Throttles"`}},
+		"Errors":            {"> 0 for 3, notBreaching", []string{"HubDetectEvaluator", "HubDetectCloser", `"Errors"`}},
+		"Unsent":            {"> 0 for 3, notBreaching", []string{"HubDetectCloser", `"Unsent"`}},
+		"CloserStopped0":    {"< 1 for 12, breaching", []string{"HubDetectCloser", `"Runs"`, `"` + contract.CloserSource(0) + `"`}},
+		"CloserStopped3":    {"< 1 for 12, breaching", []string{"HubDetectCloser", `"Runs"`, `"` + contract.CloserSource(3) + `"`}},
+		"Blind":             {"> 10 for 6, notBreaching", []string{"HubDetectCloser", `"Blind"`}},
+		"Unfinished":        {"> 0 for 3, notBreaching", []string{"HubDetectCloser", `"Unfinished"`}},
+		"OversizedStates":   {"> 0 for 1, notBreaching", []string{"HubDetectEvaluator", `"OversizedStates"`}},
+		"Unreadable":        {"> 0 for 1, notBreaching", []string{"HubDetectEvaluator", `"Unreadable"`}},
+		"ThrottledMessages": {"> 0 for 1, notBreaching", []string{"HubDetectRuleoversize", "HubDetectRulelifecycle", "HubDetectRulereports", `"AWS/IoT"`, `"RuleMessageThrottled"`, `"RuleName"`}},
 	} {
 		p := tp.named(t, "AWS::CloudWatch::Alarm", "HubDetect"+name+"Alarm").Properties
 		if got := comparison(p); got != want.comparison {
@@ -80,12 +82,44 @@ func TestEachAlarmOfTheSelfManagedEngineCanBeOff(t *testing.T) {
 	off := defenderhub.Alarm{Off: true}
 	tp := selfManagedTemplate(t, defenderhub.SelfManagedProps{Alarms: &defenderhub.SelfManagedAlarmsProps{
 		DeadLetters: off, OldestMessage: off, Failures: off, Throttles: off, Errors: off, Unsent: off,
-		CloserStopped: defenderhub.InactivityAlarm{Off: true}, Blind: off, Unfinished: off, OversizedStates: off, Unreadable: off,
+		CloserStopped: defenderhub.InactivityAlarm{Off: true}, Blind: off, Unfinished: off, OversizedStates: off, Unreadable: off, ThrottledMessages: off,
 	}})
 	for _, id := range tp.ids("AWS::CloudWatch::Alarm") {
 		if strings.HasPrefix(id, "HubDetect") {
 			t.Errorf("%s is deployed although it is off", id)
 		}
+	}
+}
+
+// An alarm can watch ten metrics, and the engine has a rule for each topic filter of a dimension.
+func TestMoreThanTenRulesHaveSeveralAlarms(t *testing.T) {
+	detect := selfManaged(defenderhub.SelfManagedProps{})
+	for i := range 12 {
+		detect.Behaviors = append(detect.Behaviors, defender.Behavior{
+			Name: fmt.Sprintf("plant-%d", i), Criteria: defender.MessagesSent.LessThan(9, defender.Window5m),
+			Dimension: &defender.Dimension{TopicFilters: []string{fmt.Sprintf("plant/%d", i)}},
+		})
+	}
+	tp := hubTemplate(t, &defenderhub.DefenderHubProps{Detect: detect})
+	var watched []string
+	for _, alarm := range []string{"HubDetectThrottledMessagesAlarm", "HubDetectThrottledMessages2Alarm"} {
+		metrics, _ := tp.named(t, "AWS::CloudWatch::Alarm", alarm).Properties["Metrics"].([]any)
+		if len(metrics) > 11 {
+			t.Errorf("%s watches %d metrics, want at most 10 and the sum", alarm, len(metrics)-1)
+		}
+		watched = append(watched, text(metrics))
+	}
+	rules := 0
+	for _, id := range tp.ids("AWS::IoT::TopicRule") {
+		if strings.HasPrefix(id, "HubDetect") {
+			rules++
+			if strings.Count(strings.Join(watched, ""), `{"Ref":"`+id+`"}`) != 1 {
+				t.Errorf("not exactly one alarm watches %s", id)
+			}
+		}
+	}
+	if rules < 12 {
+		t.Errorf("%d rules, want more than 12", rules)
 	}
 }
 
@@ -97,7 +131,7 @@ func templateOfAllAlarms(t *testing.T) template {
 	})
 }
 
-var alarmRow = regexp.MustCompile(`(?m)^\| \*(\w+)\* \| (forwarder|Detect|Correlate|Notify) \|`)
+var alarmRow = regexp.MustCompile(`(?m)^\| \*(\w+)\* \| (Rules|forwarder|Detect|Correlate|Notify) \|`)
 
 // An alarm's description says what happened and links to its row in the docs.
 func TestEveryAlarmLinksToItsRow(t *testing.T) {
@@ -112,7 +146,7 @@ func TestEveryAlarmLinksToItsRow(t *testing.T) {
 	tp := templateOfAllAlarms(t)
 	for _, id := range tp.ids("AWS::CloudWatch::Alarm") {
 		part, name := "", ""
-		for prefix, p := range map[string]string{"HubForwarder": "forwarder", "HubDetect": "Detect", "HubCorrelate": "Correlate", "HubNotify": "Notify"} {
+		for prefix, p := range map[string]string{"HubRules": "Rules", "HubForwarder": "forwarder", "HubDetect": "Detect", "HubCorrelate": "Correlate", "HubNotify": "Notify"} {
 			if rest, ok := strings.CutPrefix(id, prefix); ok {
 				part, name = p, rest
 			}
@@ -127,6 +161,31 @@ func TestEveryAlarmLinksToItsRow(t *testing.T) {
 	slices.Sort(alarms)
 	if !slices.Equal(rows, alarms) {
 		t.Errorf("docs/operations.md has the rows %v\nthe alarms are                 %v", rows, alarms)
+	}
+}
+
+var deadLettersCommand = regexp.MustCompile(`defenderhub dead-letters (retry|drop)( --queue \w+)?`)
+
+func TestAlarmsOnDeadLettersNameTheCommandOfTheDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alarms := 0
+	for _, tp := range []template{templateOfAllAlarms(t), hubTemplate(t, &defenderhub.DefenderHubProps{Detect: withVerification()})} {
+		for _, id := range tp.ids("AWS::CloudWatch::Alarm") {
+			if !strings.Contains(id, "DeadLettersAlarm") {
+				continue
+			}
+			alarms++
+			description := tp[id].Properties["AlarmDescription"].(string)
+			if command := deadLettersCommand.FindString(description); command == "" || !strings.Contains(string(page), "`"+command+"`") {
+				t.Errorf("%s: the description %q names no command of docs/operations.md", id, description)
+			}
+		}
+	}
+	if alarms != 4+2 {
+		t.Errorf("%d alarms on dead letters, want 6", alarms)
 	}
 }
 
@@ -150,9 +209,12 @@ func TestDocsStateTheCostOfAlarms(t *testing.T) {
 	_, forwarder := watched(tp, "HubForwarder")
 	_, audits := watched(forwarderTemplate(t, defenderhub.ForwarderProps{}), "Forwarder")
 	_, engine := watched(tp, "HubDetect")
+	_, rules := watched(tp, "HubRules")
+	others := engine - len(tp.ids("AWS::IoT::TopicRule")) + rules
 	for _, want := range []string{
 		fmt.Sprintf("watch %d, with an audit topic %d, which is %.2f or %.2f USD", forwarder, audits, float64(forwarder)/10, float64(audits)/10),
-		fmt.Sprintf("eleven alarms watch %d, which is %.2f USD", engine, float64(engine)/10),
+		fmt.Sprintf("The alarm of the forwarder's four rules watches %d, which is %.2f USD", rules, float64(rules)/10),
+		fmt.Sprintf("eleven of the engine's twelve alarms watch %d, and the twelfth watches one for each rule: with one rule they cost %.2f USD", others, float64(others+1)/10),
 		fmt.Sprintf("nine alarms watch %d, which is %.2f USD", correlator, float64(correlator)/10),
 	} {
 		if !strings.Contains(string(page), want) {

@@ -27,6 +27,9 @@ type DashboardProps struct {
 	// already on. An account can have 100 custom insights per Region.
 	// https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub_limits.html
 	NoInsights bool
+	// Rules are the rules whose alarms are shown. A DefenderHub sets them.
+	// Default: nil, no alarms of rules are shown.
+	Rules Rules
 	// Forwarder is the forwarder whose findings, queues and alarms are shown. Set
 	// ForwarderProps.DetailedMetrics to see findings by severity and the calls of Security Hub. A
 	// DefenderHub sets it.
@@ -161,11 +164,17 @@ func (p DashboardProps) queues(engine SelfManagedDetect) (waiting, dead []awsclo
 			waiting = append(waiting, queue.MetricApproximateAgeOfOldestMessage(maximum(label)))
 		}
 	}
-	part := func(label string, letters awssqs.IQueue, own []awscloudwatch.IAlarm) {
-		dead = append(dead, letters.MetricApproximateNumberOfMessagesVisible(maximum(label)))
+	watched := func(own []awscloudwatch.IAlarm) {
 		for _, a := range own {
 			alarms = append(alarms, a)
 		}
+	}
+	part := func(label string, letters awssqs.IQueue, own []awscloudwatch.IAlarm) {
+		dead = append(dead, letters.MetricApproximateNumberOfMessagesVisible(maximum(label)))
+		watched(own)
+	}
+	if p.Rules != nil {
+		watched(p.Rules.Alarms())
 	}
 	if f := p.Forwarder; f != nil {
 		add("events", f.Queue())
@@ -265,16 +274,20 @@ func engineBacklog(e SelfManagedDetect) awscloudwatch.IWidget {
 
 func engineFailures(e SelfManagedDetect) awscloudwatch.IWidget {
 	return graph("Engine: transitions, and unfinished work", false, []awscloudwatch.IMetric{
-		e.MetricTransitions(labeled("transitions")), e.MetricFailed(labeled("messages retried")), e.MetricUnsent(labeled("transitions not sent")),
+		e.MetricTransitions(labeled("transitions")), e.MetricThrottledMessages(labeled("messages throttled by AWS IoT")), e.MetricFailed(labeled("messages retried")), e.MetricUnsent(labeled("transitions not sent")),
 		e.MetricBlind(labeled("minutes without judging")), e.MetricUnfinished(labeled("minutes not finished")),
 	})
 }
 
 func (p DashboardProps) failures() awscloudwatch.IWidget {
-	return graph("Findings retried, messages refused, Security Hub off", false, []awscloudwatch.IMetric{
+	metrics := []awscloudwatch.IMetric{
 		p.Forwarder.MetricFailed(labeled("findings retried")), p.Forwarder.MetricRefused(labeled("messages refused")),
 		p.Forwarder.MetricSecurityHubOff(labeled("imports while Security Hub is off")),
-	})
+	}
+	if p.Rules != nil {
+		metrics = append(metrics, p.Rules.MetricThrottledMessages(labeled("messages throttled by AWS IoT")))
+	}
+	return graph("Findings retried, messages refused or throttled, Security Hub off", false, metrics)
 }
 
 func graph(title string, stacked bool, metrics []awscloudwatch.IMetric, lines ...*awscloudwatch.HorizontalAnnotation) awscloudwatch.IWidget {

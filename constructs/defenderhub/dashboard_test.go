@@ -68,11 +68,11 @@ func TestDashboardShowsEveryPart(t *testing.T) {
 			"Active findings imported, by severity":                        {`"Severity","CRITICAL"`, `"Severity","INFORMATIONAL"`},
 			"Oldest message, seconds":                                      {"HubForwarderQueue", "HubForwarderErrorQueue", "HubForwarderAuditQueue", "HubDetectErrorQueue", "HubCorrelateQueue"},
 			"Calls of BatchImportFindings per second, average of a minute": {contract.MetricImportCalls, "calls / 60"},
-			"Incidents":                                            {contract.MetricOpened, contract.MetricEnded},
-			"Dead letters":                                         {"HubForwarderDeadLetters", "HubDetectDeadLetters", "HubCorrelateDeadLetters"},
-			"Engine: oldest telemetry, seconds":                    {telemetry},
-			"Engine: transitions, and unfinished work":             {contract.MetricTransitions, contract.MetricBlind, contract.MetricUnfinished, contract.MetricUnsent, contract.MetricFailed},
-			"Findings retried, messages refused, Security Hub off": {contract.MetricFailed, contract.MetricRefused, contract.MetricHubOff},
+			"Incidents":                                {contract.MetricOpened, contract.MetricEnded},
+			"Dead letters":                             {"HubForwarderDeadLetters", "HubDetectDeadLetters", "HubCorrelateDeadLetters"},
+			"Engine: oldest telemetry, seconds":        {telemetry},
+			"Engine: transitions, and unfinished work": {contract.MetricTransitions, contract.MetricBlind, contract.MetricUnfinished, contract.MetricUnsent, contract.MetricFailed, "RuleMessageThrottled"},
+			"Findings retried, messages refused or throttled, Security Hub off": {contract.MetricFailed, contract.MetricRefused, contract.MetricHubOff, "RuleMessageThrottled"},
 		} {
 			metrics := text(shown[title].Properties.Metrics)
 			for _, part := range want {
@@ -82,8 +82,8 @@ func TestDashboardShowsEveryPart(t *testing.T) {
 			}
 			delete(shown, title)
 		}
-		if n := len(shown["Alarms"].Properties.Alarms); n != 6+11+9 {
-			t.Errorf("the dashboard shows %d alarms, want %d", n, 6+11+8)
+		if n, want := len(shown["Alarms"].Properties.Alarms), len(tp.ids("AWS::CloudWatch::Alarm")); n != want || want != 1+6+12+9 {
+			t.Errorf("the dashboard shows %d alarms, want %d", n, want)
 		}
 		if delete(shown, "Alarms"); len(shown) > 0 {
 			t.Errorf("unexpected widgets: %v", shown)
@@ -103,7 +103,7 @@ func TestDashboardOfFewerParts(t *testing.T) {
 	}{
 		"no engine": {defenderhub.DefenderHubProps{Forward: []defender.Source{defender.DeviceEvents}}, []string{
 			"Active findings imported, by severity", "Active findings imported, by source", "Alarms", "Calls of BatchImportFindings per second, average of a minute", "Dead letters",
-			"Findings retried, messages refused, Security Hub off", "Oldest message, seconds",
+			"Findings retried, messages refused or throttled, Security Hub off", "Oldest message, seconds",
 		}},
 		"no forwarder": {defenderhub.DefenderHubProps{NoForwarder: true}, nil},
 	} {
@@ -183,6 +183,7 @@ func TestWrongDashboardPropsAreErrors(t *testing.T) {
 	stack := newStack()
 	forwarder := defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt})
 	detect := defenderhub.NewDetect(stack, jsii.String("Detect"), nil)
+	rules := defenderhub.NewRules(stack, jsii.String("Rules"), nil)
 	defenderhub.NewDashboard(stack, jsii.String("First"), &defenderhub.DashboardProps{Name: "taken", Forwarder: forwarder})
 	token := *awscdk.Fn_ImportValue(jsii.String("Name"))
 	for name, c := range map[string]struct {
@@ -196,9 +197,9 @@ func TestWrongDashboardPropsAreErrors(t *testing.T) {
 		"token": {func(id string) { defenderhub.NewDashboard(stack, &id, &defenderhub.DashboardProps{Name: token}) }, nil},
 		"props that the facade sets": {func(id string) {
 			defenderhub.NewDefenderHub(stack, &id, withPrebuilt(&defenderhub.DefenderHubProps{Dashboard: &defenderhub.DashboardProps{
-				Name: "a b", Forwarder: forwarder, Sources: []defender.Source{defender.DeviceEvents}, Detect: detect,
+				Name: "a b", Rules: rules, Forwarder: forwarder, Sources: []defender.Source{defender.DeviceEvents}, Detect: detect,
 			}}))
-		}, []string{"Dashboard.Name", "Dashboard.Forwarder", "Dashboard.Sources", "Dashboard.Detect"}},
+		}, []string{"Dashboard.Name", "Dashboard.Rules", "Dashboard.Forwarder", "Dashboard.Sources", "Dashboard.Detect"}},
 	} {
 		got, _ := faults(t, func() { c.construct(strings.ReplaceAll(name, " ", "")) })
 		if !slices.Equal(got, c.want) {

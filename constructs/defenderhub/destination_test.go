@@ -68,6 +68,9 @@ func TestTopicsThatNoServiceCanPublishTo(t *testing.T) {
 				detect.Native.Topic = topic
 				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{Detect: detect})
 			},
+			"AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
+				defenderhub.NewRules(stack, jsii.String("Rules"), &defenderhub.RulesProps{AlarmTopic: topic})
+			},
 			"Forwarder.AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
 				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{Forwarder: &defenderhub.ForwarderProps{AlarmTopic: topic}})
 			},

@@ -44,7 +44,7 @@ func (p AlarmsProps) validate() error {
 func (f *forwarder) newAlarms(props ForwarderProps) []awscloudwatch.IAlarm {
 	a, p := newAlarms(f, props.AlarmTopic), value(props.Alarms)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
-		"The dead-letter queue has messages that can never be imported. Read the reason in their attributes, correct the cause, then delete them",
+		"The dead-letter queue has messages that could not be imported. Read the reasons with defenderhub dead-letters list, correct the cause, then run defenderhub dead-letters retry, or drop for messages that can never be valid",
 		f.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},
 		"Security events wait in a queue: the forwarder fails or is throttled, or Security Hub is off. Read the forwarder's log",

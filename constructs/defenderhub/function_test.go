@@ -57,8 +57,8 @@ func TestFunctionAndAlarmTopicReachEveryPart(t *testing.T) {
 			}
 			seen[r.Type]++
 		}
-		if seen["AWS::Lambda::Function"] != 4 || seen["AWS::Logs::LogGroup"] != 4 || seen["AWS::CloudWatch::Alarm"] != 17 {
-			t.Errorf("the stack has %v, want 4 functions, 4 log groups and 17 alarms", seen)
+		if seen["AWS::Lambda::Function"] != 4 || seen["AWS::Logs::LogGroup"] != 4 || seen["AWS::CloudWatch::Alarm"] != 19 {
+			t.Errorf("the stack has %v, want 4 functions, 4 log groups and 19 alarms", seen)
 		}
 	}
 }

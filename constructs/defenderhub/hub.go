@@ -165,6 +165,7 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	f.under("Subscriptions", plan.subscriptions.taken(h))
 	f.under("Audit", plan.audit.taken(h))
 	f.under("Detect", value(own.Detect).taken(h))
+	f.under("Rules", alarmTopicFault(h, value(own.Rules).AlarmTopic))
 	f.under("Forwarder", alarmTopicFault(h, value(own.Forwarder).AlarmTopic))
 	f.under("Correlate", value(own.Correlate).taken(h))
 	f.under("Notify", value(own.Notify).topicsElsewhere(h))
@@ -198,7 +199,7 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 
 // show creates the dashboard of all parts.
 func (h *hub) show(p DashboardProps) {
-	p.Forwarder, p.Sources, p.Detect, p.Correlate, p.Notify = h.forwarder, h.sources, h.detect, h.correlate, h.notify
+	p.Rules, p.Forwarder, p.Sources, p.Detect, p.Correlate, p.Notify = h.rules, h.forwarder, h.sources, h.detect, h.correlate, h.notify
 	h.dashboard = NewDashboard(h, new("Dashboard"), &p)
 	if on := h.subscriptions.SecurityHub(); on != nil {
 		for _, insight := range h.dashboard.Insights() {
@@ -326,6 +327,7 @@ func (plan *hubPlan) validateConnected() error {
 	f.connected("Correlate.Forwarder", value(plan.correlate).Forwarder, "DefenderHub connects its own; use NewCorrelate for another")
 	f.connected("Forwarder.AuditTopic", plan.forwarder.AuditTopic, "set Audit.Topic", defender.Alternative{Field: "Audit.Topic"})
 	f.connected("Forwarder.DetectTopic", plan.forwarder.DetectTopic, "set Detect.Native.Topic", defender.Alternative{Field: "Detect.Native.Topic"})
+	f.connected("Dashboard.Rules", shown.Rules, "DefenderHub shows its own; use NewDashboard for another")
 	f.connected("Dashboard.Forwarder", shown.Forwarder, "DefenderHub shows its own; use NewDashboard for another")
 	f.connected("Dashboard.Sources", shown.Sources, "Forward chooses the sources", defender.Alternative{Field: "Forward"})
 	f.connected("Dashboard.Detect", shown.Detect, "DefenderHub shows its own; use NewDashboard for another")
@@ -411,6 +413,7 @@ func (plan *hubPlan) complete(p DefenderHubProps) {
 	plan.detect.EncryptionKey = orKey(plan.detect.EncryptionKey, key)
 	plan.forwarder.EncryptionKey = orKey(plan.forwarder.EncryptionKey, key)
 	plan.rules.EncryptionKey = plan.forwarder.EncryptionKey
+	plan.rules.AlarmTopic = orTopic(plan.rules.AlarmTopic, p.AlarmTopic)
 	if plan.audit.Function == nil && p.Function != nil {
 		function := *p.Function
 		function.LogLevel = 0 // AuditProps rejects it

@@ -41,7 +41,7 @@ func TestDefaultsForwardTheSourcesOfRulesAlone(t *testing.T) {
 	for kind, want := range map[string]int{
 		"AWS::SecurityHub::Hub": 0, "AWS::SecurityHub::ProductSubscription": 1, "AWS::IoT::SecurityProfile": 0,
 		"AWS::IoT::TopicRule": 4, "AWS::IoT::Policy": 0, "AWS::Lambda::Function": 1, "AWS::SNS::Subscription": 0,
-		"AWS::CloudWatch::Alarm": 6, "AWS::KMS::Key": 1,
+		"AWS::CloudWatch::Alarm": 7, "AWS::KMS::Key": 1,
 	} {
 		if got := len(tp.ids(kind)); got != want {
 			t.Errorf("%d of %s, want %d", got, kind, want)

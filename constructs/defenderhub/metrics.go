@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/defenderhub/defenderhub/internal/contract"
 )
@@ -23,6 +24,14 @@ type part struct {
 // functions. dimension is the name of the dimension with the function's name. options may be nil,
 // which means the sum over five minutes. Its DimensionsMap adds dimensions.
 func emitted(dimension, name string, options *awscloudwatch.MetricOptions, parts ...part) awscloudwatch.IMetric {
+	o := counted(options)
+	return total(name, o, func(function awslambda.Function) awscloudwatch.IMetric {
+		return newMetric(contract.MetricNamespace, name, dimension, function.FunctionName(), o)
+	}, parts...)
+}
+
+// counted returns options with the defaults of counters: the sum over five minutes.
+func counted(options *awscloudwatch.MetricOptions) awscloudwatch.MetricOptions {
 	o := value(options)
 	if o.Statistic == nil {
 		o.Statistic = new("Sum")
@@ -30,14 +39,33 @@ func emitted(dimension, name string, options *awscloudwatch.MetricOptions, parts
 	if o.Period == nil {
 		o.Period = seconds(alarmPeriod)
 	}
-	return total(name, o, func(function awslambda.Function) awscloudwatch.IMetric {
-		dimensions := map[string]*string{dimension: function.FunctionName()}
-		maps.Copy(dimensions, value(o.DimensionsMap))
-		return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
-			Namespace: new(contract.MetricNamespace), MetricName: new(name), DimensionsMap: &dimensions,
-			Statistic: o.Statistic, Period: o.Period, Label: o.Label, Color: o.Color, Unit: o.Unit, Account: o.Account, Region: o.Region,
-		})
-	}, parts...)
+	return o
+}
+
+// newMetric returns the metric of a resource that the value of a dimension names.
+func newMetric(namespace, name, dimension string, resource *string, o awscloudwatch.MetricOptions) awscloudwatch.IMetric {
+	dimensions := map[string]*string{dimension: resource}
+	maps.Copy(dimensions, value(o.DimensionsMap))
+	return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{
+		Namespace: new(namespace), MetricName: new(name), DimensionsMap: &dimensions,
+		Statistic: o.Statistic, Period: o.Period, Label: o.Label, Color: o.Color, Unit: o.Unit, Account: o.Account, Region: o.Region,
+	})
+}
+
+// maxAlarmMetrics is the number of metrics that the expression of an alarm can contain.
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Create-alarm-on-metric-math-expression.html
+const maxAlarmMetrics = 10
+
+// throttled returns the number of messages to the rules that AWS IoT throttled, summed over the
+// rules.
+// https://docs.aws.amazon.com/iot/latest/developerguide/metrics_dimensions.html
+func throttled(options *awscloudwatch.MetricOptions, rules []awscdk.CfnResource) awscloudwatch.IMetric {
+	o := counted(options)
+	var terms []term
+	for _, rule := range rules {
+		terms = append(terms, term{"rule", rule, newMetric("AWS/IoT", "RuleMessageThrottled", "RuleName", rule.Ref(), o)})
+	}
+	return sum("throttled messages", o, terms...)
 }
 
 // failed returns the number of failed invocations, summed over the functions.
@@ -48,34 +76,50 @@ func failed(parts ...part) awscloudwatch.IMetric {
 
 // total sums a metric over the functions. label is the label of the sum.
 func total(label string, o awscloudwatch.MetricOptions, metric func(awslambda.Function) awscloudwatch.IMetric, parts ...part) awscloudwatch.IMetric {
-	if len(parts) == 1 {
-		return metric(parts[0].function)
-	}
-	var terms []string
-	metrics := map[string]awscloudwatch.IMetric{}
+	var terms []term
 	for _, p := range parts {
-		id := p.idOf(label, o)
-		terms = append(terms, "FILL("+id+", 0)")
-		metrics[id] = metric(p.function)
+		terms = append(terms, term{p.name, p.function, metric(p.function)})
+	}
+	return sum(label, o, terms...)
+}
+
+// term is a metric of a resource in a sum.
+type term struct {
+	name     string
+	resource constructs.IConstruct
+	metric   awscloudwatch.IMetric
+}
+
+// sum adds metrics up. label is the label of the sum.
+func sum(label string, o awscloudwatch.MetricOptions, terms ...term) awscloudwatch.IMetric {
+	if len(terms) == 1 {
+		return terms[0].metric
+	}
+	var filled []string
+	metrics := map[string]awscloudwatch.IMetric{}
+	for _, t := range terms {
+		id := t.id(label, o)
+		filled = append(filled, "FILL("+id+", 0)")
+		metrics[id] = t.metric
 	}
 	if o.Label == nil {
 		o.Label = new(label)
 	}
 	return awscloudwatch.NewMathExpression(&awscloudwatch.MathExpressionProps{
-		Expression: new(strings.Join(terms, " + ")), UsingMetrics: &metrics, Period: o.Period, Label: o.Label, Color: o.Color,
+		Expression: new(strings.Join(filled, " + ")), UsingMetrics: &metrics, Period: o.Period, Label: o.Label, Color: o.Color,
 	})
 }
 
-// idOf returns the ID of a metric of the function in math expressions. Different metrics have
-// different IDs, so that one graph or alarm can contain them.
-func (p part) idOf(metric string, o awscloudwatch.MetricOptions) string {
-	path := strings.TrimPrefix(*p.function.Node().Path(), *awscdk.Stack_Of(p.function).Node().Path())
+// id returns the ID of the metric in math expressions. Different metrics have different IDs, so that
+// one graph or alarm can contain them.
+func (t term) id(metric string, o awscloudwatch.MetricOptions) string {
+	path := strings.TrimPrefix(*t.resource.Node().Path(), *awscdk.Stack_Of(t.resource).Node().Path())
 	text := fmt.Sprint(path, " ", *o.Statistic, " ", *o.Period.ToSeconds(nil))
 	dimensions := value(o.DimensionsMap)
 	for _, name := range slices.Sorted(maps.Keys(dimensions)) {
 		text += " " + name + "=" + *dimensions[name]
 	}
-	return p.name + "_" + strings.ReplaceAll(metric, " ", "_") + "_" + digest(text)
+	return t.name + "_" + strings.ReplaceAll(metric, " ", "_") + "_" + digest(text)
 }
 
 func (f *forwarder) parts() []part {
@@ -138,6 +182,14 @@ func (e *selfManaged) MetricReceived(options *awscloudwatch.MetricOptions) awscl
 
 func (e *selfManaged) MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
 	return e.metric(contract.MetricFailed, options, e.evaluatorPart())
+}
+
+func (r *rules) MetricThrottledMessages(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
+	return throttled(options, r.all())
+}
+
+func (e *selfManaged) MetricThrottledMessages(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {
+	return throttled(options, e.allRules())
 }
 
 func (e *selfManaged) MetricTransitions(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric {

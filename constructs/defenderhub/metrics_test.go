@@ -26,7 +26,7 @@ func TestMetricMethodsReturnTheMetricsOfTheFunctions(t *testing.T) {
 	cases := map[string]struct {
 		metric    func(*awscloudwatch.MetricOptions) awscloudwatch.IMetric
 		name      string
-		functions []string
+		resources []string // functions or rules
 	}{
 		"Received": {f.MetricReceived, contract.MetricReceived, forwarder}, "Imported": {f.MetricImported, contract.MetricImported, forwarder},
 		"Archived": {f.MetricArchived, contract.MetricArchived, forwarder}, "Unchanged": {f.MetricUnchanged, contract.MetricUnchanged, forwarder},
@@ -34,7 +34,9 @@ func TestMetricMethodsReturnTheMetricsOfTheFunctions(t *testing.T) {
 		"Off":            {f.MetricSecurityHubOff, contract.MetricHubOff, forwarder},
 		"EngineReceived": {e.MetricReceived, contract.MetricReceived, evaluator}, "EngineFailed": {e.MetricFailed, contract.MetricFailed, evaluator},
 		"Transitions": {e.MetricTransitions, contract.MetricTransitions, append(evaluator, closer...)}, "Unsent": {e.MetricUnsent, contract.MetricUnsent, closer},
-		"Blind": {e.MetricBlind, contract.MetricBlind, closer}, "Unfinished": {e.MetricUnfinished, contract.MetricUnfinished, closer},
+		"Throttled":       {hub.Rules().MetricThrottledMessages, "RuleMessageThrottled", []string{"HubRulesrejectedreport", "HubRulessecuritydisconnect", "HubRulesrefusedconnection", "HubRulesdeviceevent"}},
+		"EngineThrottled": {e.MetricThrottledMessages, "RuleMessageThrottled", []string{"HubDetectRulelifecycle", "HubDetectRuleoversize", "HubDetectRulereports"}},
+		"Blind":           {e.MetricBlind, contract.MetricBlind, closer}, "Unfinished": {e.MetricUnfinished, contract.MetricUnfinished, closer},
 	}
 	for id, c := range cases {
 		alarm("Default"+id, c.metric(nil))
@@ -54,18 +56,22 @@ func TestMetricMethodsReturnTheMetricsOfTheFunctions(t *testing.T) {
 					seen = append(seen, stat)
 				}
 			}
-			if len(seen) != len(c.functions) {
-				t.Fatalf("%s%s sums the metrics of %s, want those of %v", prefix, id, text(p), c.functions)
+			if len(seen) != len(c.resources) {
+				t.Fatalf("%s%s sums the metrics of %s, want those of %v", prefix, id, text(p), c.resources)
+			}
+			namespace, kind := contract.MetricNamespace, "AWS::Lambda::Function"
+			if c.name == "RuleMessageThrottled" {
+				namespace, kind = "AWS/IoT", "AWS::IoT::TopicRule"
 			}
 			for _, stat := range seen {
 				metric := path(stat, "Metric")
-				if got := fmt.Sprint(path(stat, "Stat"), " ", path(stat, "Period")); got != want || path(metric, "MetricName") != c.name || path(metric, "Namespace") != contract.MetricNamespace {
+				if got := fmt.Sprint(path(stat, "Stat"), " ", path(stat, "Period")); got != want || path(metric, "MetricName") != c.name || path(metric, "Namespace") != namespace {
 					t.Errorf("%s%s: %s, want %s of %s", prefix, id, text(stat), want, c.name)
 				}
 			}
-			for _, function := range c.functions {
-				if !containsText(seen, tp.idOf(t, "AWS::Lambda::Function", function)) {
-					t.Errorf("%s%s does not count %s: %s", prefix, id, function, text(seen))
+			for _, resource := range c.resources {
+				if !containsText(seen, tp.idOf(t, kind, resource)) {
+					t.Errorf("%s%s does not count %s: %s", prefix, id, resource, text(seen))
 				}
 			}
 		}

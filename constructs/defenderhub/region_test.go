@@ -75,6 +75,9 @@ func TestTopicsMustBeInTheStacksRegion(t *testing.T) {
 			"AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
 				defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, AlarmTopic: topic})
 			},
+			"Rules.AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
+				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Rules: &defenderhub.RulesProps{AlarmTopic: topic}}))
+			},
 			"Forwarder.AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
 				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Forwarder: &defenderhub.ForwarderProps{AlarmTopic: topic}}))
 			},

@@ -1,14 +1,17 @@
 package defenderhub
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiot"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
 
@@ -52,6 +55,14 @@ type RulesProps struct {
 	// it, as the CDK's default does.
 	// Default: nil, new queues are encrypted with keys that Amazon SQS manages.
 	EncryptionKey awskms.IKey
+	// AlarmTopic is notified when the alarm goes off and when it returns to OK; see
+	// DefenderHubProps.AlarmTopic.
+	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarm notifies nobody.
+	AlarmTopic awssns.ITopic
+	// ThrottledMessages tunes the alarm that goes off when AWS IoT throttles messages to the rules,
+	// because the account has reached its quota of rule evaluations.
+	// Default: above 0 messages in 1 of 1 periods.
+	ThrottledMessages Alarm
 }
 
 func (p RulesProps) validate() error {
@@ -79,6 +90,8 @@ func (p RulesProps) validate() error {
 		f.add("ErrorQueue", "the same queue as Queue", "another queue, or nil for a new one: if Queue fails, its error queue must still work")
 	}
 	f.key("EncryptionKey", p.EncryptionKey)
+	f.topic("AlarmTopic", p.AlarmTopic)
+	f.alarm("ThrottledMessages", p.ThrottledMessages)
 	return f.err()
 }
 
@@ -97,6 +110,11 @@ type Rules interface {
 	Rule(source defender.Source) awscdk.CfnResource
 	// RuleName returns the name of a source's rule; nil if the source has none.
 	RuleName(source defender.Source) *string
+	// Alarms are the enabled alarms.
+	Alarms() []awscloudwatch.IAlarm
+	// MetricThrottledMessages counts messages to the rules that AWS IoT throttled.
+	// Default: the sum over 5 minutes.
+	MetricThrottledMessages(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 }
 
 type rules struct {
@@ -105,6 +123,7 @@ type rules struct {
 	role              awsiam.Role
 	sources           []defender.Source
 	bySource          map[defender.Source]awscdk.CfnResource
+	alarms            []awscloudwatch.IAlarm
 }
 
 func (r *rules) Queue() awssqs.IQueue                      { return r.queue }
@@ -112,6 +131,7 @@ func (r *rules) ErrorQueue() awssqs.IQueue                 { return r.errorQueue
 func (r *rules) Role() awsiam.IRole                        { return r.role }
 func (r *rules) Sources() []defender.Source                { return slices.Clone(r.sources) }
 func (r *rules) Rule(s defender.Source) awscdk.CfnResource { return r.bySource[s] }
+func (r *rules) Alarms() []awscloudwatch.IAlarm            { return slices.Clone(r.alarms) }
 
 func (r *rules) RuleName(s defender.Source) *string {
 	if r.bySource[s] == nil {
@@ -126,7 +146,7 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 	r := &rules{bySource: map[defender.Source]awscdk.CfnResource{}}
 	constructs.NewConstruct_Override(r, scope, id)
 	p := value(props)
-	must(r, p.validate())
+	must(r, errors.Join(p.validate(), alarmTopicFault(r, p.AlarmTopic)))
 
 	r.queue, r.errorQueue = p.Queue, p.ErrorQueue
 	if r.queue == nil {
@@ -162,7 +182,19 @@ func NewRules(scope constructs.Construct, id *string, props *RulesProps) Rules {
 	for _, s := range r.sources {
 		r.bySource[s] = r.rule(s, or(p.EventTopic, iotrule.DefaultEventTopic), p.ExceptDisconnects, policy)
 	}
+	a := newAlarms(r, p.AlarmTopic)
+	a.addThrottled(p.ThrottledMessages, r.all())
+	r.alarms = a.made
 	return r
+}
+
+// all returns the rules in the order of their sources.
+func (r *rules) all() []awscdk.CfnResource {
+	var all []awscdk.CfnResource
+	for _, s := range r.sources {
+		all = append(all, r.bySource[s])
+	}
+	return all
 }
 
 // newOwnQueue creates a queue for rules that are used without a forwarder.

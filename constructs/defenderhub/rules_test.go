@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/jsii-runtime-go"
 
@@ -95,6 +96,32 @@ func TestExceptedDisconnectReasonsAreNotInTheRule(t *testing.T) {
 	}
 }
 
+func TestAlarmOfRulesWatchesEachRule(t *testing.T) {
+	stack := newStack()
+	topic := awssns.NewTopic(stack, jsii.String("OnCall"), nil)
+	rules := defenderhub.NewRules(stack, jsii.String("Rules"), &defenderhub.RulesProps{AlarmTopic: topic, ThrottledMessages: defenderhub.Alarm{Above: 100, Periods: 2}})
+	one := defenderhub.NewRules(stack, jsii.String("One"), &defenderhub.RulesProps{Sources: []defender.Source{defender.DeviceEvents}})
+	off := defenderhub.NewRules(stack, jsii.String("None"), &defenderhub.RulesProps{ThrottledMessages: defenderhub.Alarm{Off: true}})
+	if len(rules.Alarms()) != 1 || len(one.Alarms()) != 1 || len(off.Alarms()) != 0 {
+		t.Errorf("%d, %d and %d alarms, want 1, 1 and 0", len(rules.Alarms()), len(one.Alarms()), len(off.Alarms()))
+	}
+	tp := synth(t, stack)
+	p := tp.named(t, "AWS::CloudWatch::Alarm", "RulesThrottledMessagesAlarm").Properties
+	if got := comparison(p); got != "> 100 for 2, notBreaching" || !strings.Contains(text(p["AlarmActions"]), "OnCall") {
+		t.Errorf("condition %s, actions %s; want > 100 for 2, notBreaching, and the topic", got, text(p["AlarmActions"]))
+	}
+	for _, s := range rules.Sources() {
+		dimension := `"Dimensions":[{"Name":"RuleName","Value":` + text(stack.Resolve(rules.RuleName(s))) + `}],"MetricName":"RuleMessageThrottled","Namespace":"AWS/IoT"}`
+		if metrics := text(p["Metrics"]); strings.Count(metrics, dimension) != 1 || strings.Count(metrics, "FILL(") != len(rules.Sources()) {
+			t.Errorf("the sum does not count %v once: %s", s, metrics)
+		}
+	}
+	p = tp.named(t, "AWS::CloudWatch::Alarm", "OneThrottledMessagesAlarm").Properties
+	if got := comparison(p); got != "> 0 for 1, notBreaching" || p["MetricName"] != "RuleMessageThrottled" || p["Statistic"] != "Sum" || p["Period"] != 300.0 {
+		t.Errorf("the alarm of one rule has the condition %s in %s", got, text(p))
+	}
+}
+
 func TestWrongRulesPropsAreErrors(t *testing.T) {
 	stack := newStack()
 	fifo := awssqs.NewQueue(stack, jsii.String("Fifo"), &awssqs.QueueProps{Fifo: jsii.Bool(true)})
@@ -114,6 +141,7 @@ func TestWrongRulesPropsAreErrors(t *testing.T) {
 		"token as a topic": {defenderhub.RulesProps{EventTopic: *awscdk.Fn_ImportValue(jsii.String("Topic"))}, nil},
 		"reasons":          {defenderhub.RulesProps{ExceptDisconnects: []string{"AUTH_ERROR", "AUTH_ERROR", "CONNECTION_LOST"}}, []string{"ExceptDisconnects[1]", "ExceptDisconnects[2]", "ExceptDisconnects"}},
 		"all reasons":      {defenderhub.RulesProps{ExceptDisconnects: iotrule.SecurityDisconnectReasons}, []string{"ExceptDisconnects"}},
+		"alarm":            {defenderhub.RulesProps{ThrottledMessages: defenderhub.Alarm{Above: -1, Periods: 289}}, []string{"ThrottledMessages.Above", "ThrottledMessages.Periods"}},
 		"FIFO queues":      {defenderhub.RulesProps{Queue: fifo, ErrorQueue: imported("OtherFifo", jsii.String(queueARN+".fifo"))}, []string{"Queue", "ErrorQueue"}},
 		"one queue":        {defenderhub.RulesProps{Queue: queue, ErrorQueue: queue}, []string{"ErrorQueue"}},
 		"two queues":       {defenderhub.RulesProps{Queue: queue, ErrorQueue: other}, nil},

@@ -176,7 +176,7 @@ type SelfManagedProps struct {
 	// Default: nil, DefenderHubProps.AlarmTopic within a DefenderHub, else the alarms notify nobody.
 	AlarmTopic awssns.ITopic
 	// Alarms tune the alarms.
-	// Default: nil, eleven alarms.
+	// Default: nil, twelve alarms.
 	Alarms *SelfManagedAlarmsProps
 
 	// executable is the path of the program, set by compile.
@@ -271,6 +271,9 @@ type SelfManagedDetect interface {
 	// MetricFailed counts messages that could not be judged and are retried.
 	// Default: the sum over 5 minutes.
 	MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
+	// MetricThrottledMessages counts messages to the rules that AWS IoT throttled.
+	// Default: the sum over 5 minutes.
+	MetricThrottledMessages(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 	// MetricTransitions counts alarms that were raised, cleared or invalidated.
 	// Default: the sum over 5 minutes.
 	MetricTransitions(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
@@ -308,6 +311,15 @@ func (e *selfManaged) Rules() map[string]awscdk.CfnResource { return maps.Clone(
 func (e *selfManaged) ReportsRuleName() *string             { return e.reportsRule }
 func (e *selfManaged) ReportTopic() *string                 { return e.reportTopic }
 func (e *selfManaged) Alarms() []awscloudwatch.IAlarm       { return slices.Clone(e.alarms) }
+
+// allRules returns the rules in the order of their kinds of telemetry.
+func (e *selfManaged) allRules() []awscdk.CfnResource {
+	var all []awscdk.CfnResource
+	for _, id := range slices.Sorted(maps.Keys(e.rules)) {
+		all = append(all, e.rules[id])
+	}
+	return all
+}
 
 func (e *selfManaged) TelemetryQueue() awssqs.IQueue {
 	if e.queue == nil {

@@ -77,7 +77,7 @@ func TestSelfManagedEngineUsesNothingOfDetect(t *testing.T) {
 	for kind, want := range map[string]int{
 		"AWS::IoT::SecurityProfile": 0, "AWS::IoT::CustomMetric": 0, "AWS::IoT::Dimension": 0, "AWS::SecurityHub::ProductSubscription": 1,
 		"AWS::IoT::TopicRule": 4 + 3, "AWS::SQS::Queue": 3 + 3, "AWS::Lambda::Function": 1 + 2, "AWS::DynamoDB::Table": 2, "AWS::Scheduler::Schedule": 1,
-		"AWS::CloudWatch::Alarm": 6 + 11, "AWS::Kinesis::Stream": 0, "AWS::Lambda::EventSourceMapping": 2 + 2, "AWS::SNS::Topic": 1,
+		"AWS::CloudWatch::Alarm": 1 + 6 + 12, "AWS::Kinesis::Stream": 0, "AWS::Lambda::EventSourceMapping": 2 + 2, "AWS::SNS::Topic": 1,
 	} {
 		if got := len(tp.ids(kind)); got != want {
 			t.Errorf("%d of %s, want %d", got, kind, want)

@@ -49,6 +49,10 @@ type SelfManagedAlarmsProps struct {
 	// lifecycle event that a device published.
 	// Default: above 0 messages in 1 of 1 periods.
 	Unreadable Alarm
+	// ThrottledMessages goes off when AWS IoT throttles messages to the rules, because the account has
+	// reached its quota of rule evaluations. With more than ten rules there is an alarm for each ten.
+	// Default: above 0 messages in 1 of 1 periods.
+	ThrottledMessages Alarm
 }
 
 func (p SelfManagedAlarmsProps) validate() error {
@@ -64,6 +68,7 @@ func (p SelfManagedAlarmsProps) validate() error {
 	f.alarm("Unfinished", p.Unfinished)
 	f.alarm("OversizedStates", p.OversizedStates)
 	f.alarm("Unreadable", p.Unreadable)
+	f.alarm("ThrottledMessages", p.ThrottledMessages)
 	return f.err()
 }
 
@@ -71,7 +76,7 @@ func (p SelfManagedAlarmsProps) validate() error {
 func (e *selfManaged) newAlarms(s SelfManagedProps, closers int) []awscloudwatch.IAlarm {
 	a, p := newAlarms(e.scope, s.AlarmTopic), value(s.Alarms)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
-		"The dead-letter queue has telemetry that could not be judged for six hours, or an event that could not start the closer. Correct the cause, then delete the message",
+		"The dead-letter queue has telemetry that could not be judged for six hours, or an event that could not start the closer. Correct the cause, then run defenderhub dead-letters drop --queue Detect",
 		e.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},
 		"Telemetry waits: the evaluator fails, is throttled, or has too little concurrency or too few shards. Read its log", e.oldest())
@@ -95,6 +100,7 @@ func (e *selfManaged) newAlarms(s SelfManagedProps, closers int) []awscloudwatch
 	a.add("UnreadableAlarm", p.Unreadable, Alarm{Periods: 1},
 		"The evaluator received a message that no rule of the engine sent, or a lifecycle event that a device published. Find out who may send to the queue, and which IoT policy allows $aws/rules/*",
 		e.metric(contract.MetricUnreadable, nil, e.evaluatorPart()))
+	a.addThrottled(p.ThrottledMessages, e.allRules())
 	return a.made
 }
 

@@ -72,12 +72,12 @@ type Deployment struct {
 	BatchRecords float64 // the largest batch
 	Partitions   float64 // of the closer, each invoked once a minute
 	CloseSeconds float64 // duration of one such invocation
-	Alarms       float64 // metrics that CloudWatch alarms use
+	Alarms       float64 // metrics that CloudWatch alarms use, with one rule
 	Metrics      float64 // custom metrics: four counters, each per function and per source
 }
 
 // Defaults are what the constructs deploy without props.
-var Defaults = Deployment{MemoryMB: 256, BatchSeconds: 10, BatchRecords: 1000, Partitions: 1, CloseSeconds: 0.2, Alarms: 13, Metrics: 8}
+var Defaults = Deployment{MemoryMB: 256, BatchSeconds: 10, BatchRecords: 1000, Partitions: 1, CloseSeconds: 0.2, Alarms: 14, Metrics: 8}
 
 // Work is the measured work of evaluating one device for five minutes.
 type Work struct {

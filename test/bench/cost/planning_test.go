@@ -28,7 +28,7 @@ func TestPlanningHasTheBill(t *testing.T) {
 		bills[i] = bill(devices)
 	}
 	for j, part := range []string{
-		"audit, and the key of its topic", "rules of the forwarder", "engine, `self-managed`", "or engine, `native`", "findings that Security Hub receives",
+		"audit, and the key of its topic", "rules of the forwarder, and their alarm", "engine, `self-managed`", "or engine, `native`", "findings that Security Hub receives",
 		"forwarder, its alarms and metrics", "correlate, its alarms and metrics", "notify, its alarms and metrics", "logs of these three",
 		"**total, `self-managed`**", "**total, `native`**",
 	} {
@@ -106,7 +106,7 @@ func bill(devices float64) []float64 {
 	metrics := Prices[CloudWatchMetrics].USD(1)
 	parts := []float64{
 		devices*auditedDevice + keyMonth,
-		Prices[RulesTriggered].USD(devices * days),
+		Prices[RulesTriggered].USD(devices*days) + 0.40,
 		Defaults.SelfManaged(reports(devices), transport).Total(),
 		Detect(reports(devices)).Total(),
 		math.Max(0, findings-freeFindings) * receivedFinding,
