@@ -50,6 +50,20 @@ func TestPolicyFindingBetweenReadAndWrite(t *testing.T) {
 	}
 }
 
+// A policy's finding counts for as long as Security Hub keeps it without an update, and is forgotten
+// afterwards.
+func TestPolicyFindingOutlivesTheWindows(t *testing.T) {
+	const day = 24 * time.Hour
+	for after, want := range map[time.Duration]string{89 * day: "blast-radius/pump-7 CRITICAL 2", 98 * day: ""} {
+		r := newRig(t, correlation.BlastRadius())
+		r.must(broadPolicy("broad").at(start, "o").event())
+		r.now = start.Add(after)
+		r.table.Service.Expire("state", r.now)
+		r.must(behavior("pump-7", "aws:all-bytes-out").at(r.now, "o").event())
+		r.want(want)
+	}
+}
+
 // Parts that began before the full hour, in the former period, end after it.
 func TestCampaignEndsInTheNextPeriod(t *testing.T) {
 	r := newRig(t, correlation.Campaign(correlation.Spread{Devices: 2}))

@@ -90,7 +90,7 @@ func (h *Handler) storeShared(ctx context.Context, w *work, truth map[string]inc
 		if changed, err := d.changes(before); err != nil || !changed {
 			return err
 		}
-		err = h.put(ctx, &record, &d, now)
+		err = h.putUntil(ctx, &record, &d, now, now.Add(keepShared))
 		if !errors.Is(err, state.ErrConflict) {
 			return err
 		}

@@ -210,12 +210,17 @@ func (d document) changes(before []byte) (bool, error) {
 
 // put writes the next revision.
 func (h *Handler) put(ctx context.Context, record *state.Record, d *document, now time.Time) error {
+	return h.putUntil(ctx, record, d, now, h.expires(*d, now))
+}
+
+// putUntil writes the next revision, which the table may delete at a time.
+func (h *Handler) putUntil(ctx context.Context, record *state.Record, d *document, now, expires time.Time) error {
 	d.Clock = now.UnixMilli()
 	text, err := json.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("state of %s: %w", record.Partition, err)
 	}
-	record.Doc, record.Expires = text, h.expires(*d, now)
+	record.Doc, record.Expires = text, expires
 	record.Revision++
 	return h.Store.Put(ctx, *record)
 }
