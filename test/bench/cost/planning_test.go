@@ -23,10 +23,6 @@ func TestPlanningHasTheBill(t *testing.T) {
 		t.Fatal(err)
 	}
 	fleets := []float64{1_000, 200_000, 2_000_000}
-	bills := make([][]float64, len(fleets))
-	for i, devices := range fleets {
-		bills[i] = bill(devices)
-	}
 	for j, part := range []string{
 		"audit, and the key of its topic", "rules of the forwarder, and their alarm", "engine, `self-managed`", "or engine, `native`", "findings that Security Hub receives",
 		"forwarder, its alarms and metrics", "correlate, its alarms and metrics", "notify, its alarms and metrics", "logs of these three",
@@ -36,8 +32,13 @@ func TestPlanningHasTheBill(t *testing.T) {
 		if strings.HasPrefix(part, "**") {
 			mark = "**"
 		}
-		for _, b := range bills {
-			cells += " " + mark + usd(b[j]) + mark + " |"
+		for _, devices := range fleets {
+			least, most := bill(devices, SQS)[j], bill(devices, SQSAtWorst)[j]
+			cell := usd(least)
+			if most > least {
+				cell += " to " + usd(most)
+			}
+			cells += " " + mark + cell + mark + " |"
 		}
 		row := ""
 		for line := range strings.Lines(string(text)) {
@@ -93,26 +94,26 @@ func reports(devices float64) Load {
 	}}
 }
 
-// bill returns the parts of the bill and its totals.
-func bill(devices float64) []float64 {
+// bill returns the parts of the bill and its totals. Small fleets use the queue.
+func bill(devices float64, queue Transport) []float64 {
 	const days = 30
 	changes := devices * 2 * 0.01 * days // alarms that are raised and cleared
 	audited := devices * 0.01 * days     // findings of daily audits
 	findings := changes + audited        // imports
 	transport := KinesisShards
 	if devices < 2_600 {
-		transport = SQS
+		transport = queue
 	}
-	metrics := Prices[CloudWatchMetrics].USD(1)
+	metrics, polling := Prices[CloudWatchMetrics].USD(1), Prices[SQSRequests].USD(requestsAtRest)
 	parts := []float64{
 		devices*auditedDevice + keyMonth,
 		Prices[RulesTriggered].USD(devices*days) + 0.40,
 		Defaults.SelfManaged(reports(devices), transport).Total(),
 		Detect(reports(devices)).Total(),
 		math.Max(0, findings-freeFindings) * receivedFinding,
-		Prices[SQSRequests].USD(changes*findingRequests) + Prices[DynamoDBWrites].USD(changes*findingWrites) + 0.70 + 8*metrics,
+		Prices[SQSRequests].USD(changes*findingRequests) + Prices[DynamoDBWrites].USD(changes*findingWrites) + 2*polling + 0.70 + 8*metrics,
 		Correlation(CorrelationLoad{Events: findings, Matched: findings, Lookups: 3 * findings}).Total(),
-		findings*(1.95+1)/million + 0.90 + 10*metrics,
+		findings*(1.95+1)/million + polling + 0.90 + 10*metrics,
 		Prices[CloudWatchLogs].USD(findings * 3e3 / 1e9),
 	}
 	others := 0.0
