@@ -150,8 +150,8 @@ const (
 	// leastThings are cached from the registry with up to smallMiB of memory, the constructs' default.
 	leastThings, smallMiB = 10_000, 256
 	// thingsPerMiB are cached more for each further MiB. They take about an eighth of it, and less
-	// than GOMEMLIMIT allows even if all things have the longest names and the most groups: a test of
-	// package registry measures them.
+	// than GOMEMLIMIT allows even if all things have the longest names and the most groups, as long
+	// as things share their groups: a test of package registry measures them.
 	thingsPerMiB = 256
 )
 

@@ -381,7 +381,8 @@ func (m manyThings) named(n, from int) []types.GroupNameAndArn {
 }
 
 // Package evaluator caches 256 things in each MiB, of which GOMEMLIMIT is four fifths. AWS IoT allows
-// a thing 10 groups and names of 128 bytes. We assume that a group has at most 6 ancestors.
+// a thing 10 groups and names of 128 bytes. We assume that a group has at most 6 ancestors, and that
+// things share their groups, as here: the names of groups are stored once.
 func TestMemoryOfAThing(t *testing.T) {
 	const things = 5000
 	heap := func() int {
