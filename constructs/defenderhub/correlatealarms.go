@@ -60,7 +60,7 @@ func (p CorrelateAlarmsProps) validate() error {
 func (c *correlate) newAlarms(props CorrelateProps) []awscloudwatch.IAlarm {
 	a, p := newAlarms(c, props.AlarmTopic), value(props.Alarms)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
-		"The dead-letter queue has events of Security Hub that could not be correlated, or that could not be delivered. Correct the cause, then run defenderhub dead-letters drop --queue Correlate",
+		"The dead-letter queue has events of Security Hub that could not be correlated, or that could not be delivered. Correct the cause, then run defenderhub dead-letters drop --queue CorrelateDeadLetters",
 		c.events.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
 	a.add("LostEventsAlarm", p.LostEvents, Alarm{Periods: 1}, lostEvents, c.events.lost())
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},

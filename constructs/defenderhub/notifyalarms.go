@@ -56,7 +56,7 @@ func (p NotifyAlarmsProps) validate() error {
 func (n *notify) newAlarms(props NotifyProps) []awscloudwatch.IAlarm {
 	a, p := newAlarms(n, props.AlarmTopic), value(props.Alarms)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
-		"The dead-letter queue has events that could not be read, handled or delivered, or a request that could not start the notifier. Correct the cause, then run defenderhub dead-letters drop --queue Notify",
+		"The dead-letter queue has events that could not be read, handled or delivered, or a request that could not start the notifier. Correct the cause, then run defenderhub dead-letters drop --queue NotifyDeadLetters",
 		n.events.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
 	a.add("LostEventsAlarm", p.LostEvents, Alarm{Periods: 1}, lostEvents, n.events.lost())
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: int((15*time.Minute + or(props.Hold, defaultHold)) / time.Second), Periods: 1},

@@ -76,7 +76,7 @@ func (p SelfManagedAlarmsProps) validate() error {
 func (e *selfManaged) newAlarms(s SelfManagedProps, closers int) []awscloudwatch.IAlarm {
 	a, p := newAlarms(e.scope, s.AlarmTopic), value(s.Alarms)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
-		"The dead-letter queue has telemetry that could not be judged for six hours, or an event that could not start the closer. Correct the cause, then run defenderhub dead-letters drop --queue Detect",
+		"The dead-letter queue has telemetry that could not be judged for six hours, or an event that could not start the closer. Correct the cause, then run defenderhub dead-letters drop --queue DetectDeadLetters",
 		e.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
 	a.add("OldestMessageAlarm", p.OldestMessage, Alarm{Above: 900, Periods: 1},
 		"Telemetry waits: the evaluator fails, is throttled, or has too little concurrency or too few shards. Read its log", e.oldest())

@@ -134,7 +134,7 @@ func NewVerification(scope constructs.Construct, id *string, props *Verification
 	v.events.consume(v.function, verificationBatchSize, defaultBatchWindow, verificationConcurrency)
 	a := newAlarms(v, p.AlarmTopic)
 	a.add("DeadLettersAlarm", p.DeadLetters, Alarm{Periods: 1},
-		"The dead-letter queue has events that could not be read or delivered, or whose verification state could not be copied to Device Defender. Read the reason in the function's log, correct the cause, then run defenderhub dead-letters retry --queue Verification",
+		"The dead-letter queue has events that could not be read or delivered, or whose verification state could not be copied to Device Defender. Read the reason in the function's log, correct the cause, then run defenderhub dead-letters retry --queue VerificationDeadLetters",
 		v.events.deadLetters.MetricApproximateNumberOfMessagesVisible(fiveMinutes("Maximum")))
 	a.add("LostEventsAlarm", p.LostEvents, Alarm{Periods: 1}, lostEvents, v.events.lost())
 	v.alarms = a.made

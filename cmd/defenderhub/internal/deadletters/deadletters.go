@@ -64,7 +64,7 @@ func Command() *cli.Command {
 	var o options
 	flags := func(f *pflag.FlagSet) {
 		f.StringVar(&o.stack, "stack", "DefenderHub", "the stack of defenderhub")
-		f.StringVar(&o.queue, "queue", "", "only dead-letter queues whose name contains this text, such as Correlate")
+		f.StringVar(&o.queue, "queue", "", "only dead-letter queues whose logical ID contains this text, such as CorrelateDeadLetters")
 		f.StringVar(&o.reason, "reason", "", "only messages whose reason contains this text")
 		f.StringVar(&o.source, "source", "", "only messages of this source, such as device-event")
 	}
@@ -129,7 +129,7 @@ type letters struct {
 func Reasons(ctx context.Context, s *cli.Session, api SQS, urls []string, most int) (found []Group, err error) {
 	var from []queue
 	for _, url := range urls {
-		from = append(from, queue{path.Base(url), url})
+		from = append(from, queue{name: path.Base(url), url: url})
 	}
 	err = reading(ctx, s, api, from, most, func(l *letters) error {
 		found = groups(l.all)
@@ -140,9 +140,9 @@ func Reasons(ctx context.Context, s *cli.Session, api SQS, urls []string, most i
 
 // each calls f with the messages that the flags select.
 func each(ctx context.Context, s *cli.Session, api SQS, from []queue, o options, f func(*letters, []message) error) error {
-	from = slices.DeleteFunc(slices.Clone(from), func(q queue) bool { return !strings.Contains(q.name, o.queue) })
+	from = slices.DeleteFunc(slices.Clone(from), func(q queue) bool { return !strings.Contains(q.logicalID, o.queue) })
 	if len(from) == 0 {
-		return fmt.Errorf("no dead-letter queue of the stack has %s in its name (--queue)", cli.Quoted(o.queue))
+		return fmt.Errorf("no dead-letter queue of the stack has %s in its logical ID (--queue)", cli.Quoted(o.queue))
 	}
 	return reading(ctx, s, api, from, math.MaxInt, func(l *letters) error {
 		return f(l, slices.DeleteFunc(slices.Clone(l.all), func(m message) bool {
@@ -214,7 +214,11 @@ func dropAll(ctx context.Context, s *cli.Session, api SQS, from []queue, o optio
 		if err := s.Print(cli.Rows("", groups(wanted)).OrSay(none)); err != nil || len(wanted) == 0 {
 			return err
 		}
-		if err := s.Confirm(fmt.Sprintf("delete %d messages; they cannot be restored", len(wanted))); err != nil {
+		var changes []string
+		for _, g := range groups(wanted) {
+			changes = append(changes, fmt.Sprintf("delete from %s, without a way back: %d messages of reason: %s", g.Queue, g.Messages, g.Reason))
+		}
+		if err := s.Confirm(changes...); err != nil {
 			return err
 		}
 		return l.leave(ctx, s, "deleted", wanted, func(m message) error { return drop(ctx, api, m) })

@@ -110,7 +110,7 @@ func run(t *testing.T, c command, api *fake, o options, yes bool) (out, progress
 	t.Helper()
 	var outs, errs bytes.Buffer
 	s := &cli.Session{Out: &outs, Err: &errs, In: strings.NewReader(""), JSON: true, Yes: yes}
-	err = c(t.Context(), s, api, []queue{{"DefenderHub-DeadLetters", "https://sqs/dead"}}, o)
+	err = c(t.Context(), s, api, []queue{{"DefenderHub-DeadLetters", "https://sqs/dead", "HubForwarderDeadLetters2"}}, o)
 	for id, hidden := range api.hidden {
 		for _, m := range api.letters {
 			if hidden && *m.MessageId == id {
@@ -180,21 +180,22 @@ func TestRetryKeepsMessagesThatItCannotSend(t *testing.T) {
 func TestDropDeletesTheSelectedMessages(t *testing.T) {
 	api := full()
 	out, progress, err := run(t, dropAll, api, options{reason: "not JSON"}, true)
-	if err != nil || len(api.letters) != 2 || !strings.Contains(progress, "delete 13 messages") || !strings.Contains(out, "device-event") {
+	if err != nil || len(api.letters) != 2 || !strings.Contains(progress, "delete from DefenderHub-DeadLetters, without a way back: 13 messages of reason: not JSON") || !strings.Contains(out, "device-event") {
 		t.Errorf("error %v, %d messages stay, want 2: %s%s", err, len(api.letters), out, progress)
 	}
 }
 
-func TestQueueSelectsQueuesByTheirName(t *testing.T) {
+func TestQueueSelectsQueuesByTheirLogicalID(t *testing.T) {
 	for name, c := range map[string]command{"list": list, "retry": retry, "drop": dropAll} {
 		api := full()
-		_, _, err := run(t, c, api, options{queue: "Correlate"}, true)
-		if err == nil || !strings.Contains(err.Error(), "has Correlate in its name (--queue)") || api.receives != 0 || len(api.letters) != 15 {
+		// All physical names begin with the stack's name.
+		_, _, err := run(t, c, api, options{queue: "Defender"}, true)
+		if err == nil || !strings.Contains(err.Error(), "has Defender in its logical ID (--queue)") || api.receives != 0 || len(api.letters) != 15 {
 			t.Errorf("%s: error %v, %d receives, %d messages stay, want an error, none and 15", name, err, api.receives, len(api.letters))
 		}
 	}
 	api := full()
-	if _, _, err := run(t, dropAll, api, options{queue: "Dead"}, true); err != nil || len(api.letters) != 0 {
+	if _, _, err := run(t, dropAll, api, options{queue: "ForwarderDeadLetters"}, true); err != nil || len(api.letters) != 0 {
 		t.Errorf("error %v, %d messages stay, want none", err, len(api.letters))
 	}
 }
@@ -230,7 +231,7 @@ func TestQueuesOfAStack(t *testing.T) {
 		resource("AWS::SQS::Queue", "OrdersDeadLetters", "https://sqs/1/orders"),
 		resource("AWS::SQS::QueuePolicy", "DefenderHubForwarderDeadLettersPolicy", "policy"),
 	}, "DefenderHub")
-	if err != nil || len(got) != 1 || got[0] != (queue{"dead", "https://sqs/1/dead"}) {
+	if err != nil || len(got) != 1 || got[0] != (queue{"dead", "https://sqs/1/dead", "DefenderHubForwarderDeadLetters2"}) {
 		t.Errorf("queues %v, error %v, want the dead-letter queue alone", got, err)
 	}
 	if _, err := queues(t.Context(), stack{}, "Other"); err == nil || !strings.Contains(err.Error(), "--stack") {

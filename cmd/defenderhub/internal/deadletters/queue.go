@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,8 +41,9 @@ const (
 	emptyReceives = 3
 )
 
-// queue is a dead-letter queue of the stack.
-type queue struct{ name, url string }
+// queue is a dead-letter queue of the stack. Its name begins with the stack's name, so only its
+// logicalID says which part it belongs to.
+type queue struct{ name, url, logicalID string }
 
 // message is a message in a dead-letter queue.
 type message struct {
@@ -81,7 +83,7 @@ func queues(ctx context.Context, api assembly.Stacks, stack string) ([]queue, er
 	var all []queue
 	for logical := range template.Queues() {
 		if url := ids[logical]; url != "" && strings.Contains(logical, "DeadLetters") {
-			all = append(all, queue{url[strings.LastIndex(url, "/")+1:], url})
+			all = append(all, queue{path.Base(url), url, logical})
 		}
 	}
 	if len(all) == 0 {
