@@ -18,7 +18,7 @@ type FieldError struct {
 	Want string
 	// Code identifies the kind of fault for programs, such as "no-behaviors". It stays the same
 	// when the words of Want change. Package defenderhub has a constant for each code.
-	// Code is "" if only Field can fix the fault.
+	// Code is "" if only a change of Field fixes the fault.
 	Code string
 	// Alternatives are changes of other fields that also fix the fault, in the order of Want. It is
 	// empty if only Field can fix it.

@@ -40,8 +40,8 @@ const (
 	CodeProductsAndSources = "products-and-sources"
 	// CodeLongEnvironment: the environment of the forwarder's functions is longer than AWS allows.
 	CodeLongEnvironment = "long-environment"
-	// CodeSetElsewhere: another field has what this one would set, or must be set as well.
-	CodeSetElsewhere = "set-elsewhere"
+	// CodeRuledOut: this field can be set only with another value of another field.
+	CodeRuledOut = "ruled-out"
 )
 
 // coded adds a fault with its code and with the changes of other fields that fix it.

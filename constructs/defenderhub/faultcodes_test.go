@@ -52,18 +52,18 @@ func TestFaultsNameTheOtherFieldsThatFixThem(t *testing.T) {
 		"nothing-scheduled Audit.Except [{Audit.NoSchedule true}]":                       {Audit: &defenderhub.AuditProps{Except: defender.Checks()}},
 		"nothing-forwarded Forward [{NoForwarder false}]":                                {Forward: iotrule.Sources(), NoForwarder: true},
 		"no-forwarder Correlate [{NoForwarder false} {Correlate nil}]":                   {Correlate: &defenderhub.CorrelateProps{Prebuilt: prebuilt}, NoForwarder: true},
-		"no-fleet-size Correlate.Rules[0].Spread.Share [{Correlate.Rules[0].Spread.Devices } {Correlate.FleetSize }]": {
+		"no-fleet-size Correlate.Rules[0].Spread.Share [{Correlate.FleetSize }]": {
 			Correlate: &defenderhub.CorrelateProps{Prebuilt: prebuilt, Rules: []correlation.Rule{correlation.Campaign(correlation.Spread{Share: 0.1})}},
 		},
 		"products-and-sources Notify.Filters[0].Products [{Notify.Filters[0].Sources nil}]": {Notify: &defenderhub.NotifyProps{
 			Prebuilt: prebuilt, Filters: []defenderhub.NotifyFilter{{Products: []string{"default"}, Sources: iotrule.Sources()}},
 		}},
-		"set-elsewhere Notify.RemindAt [{Notify.NoReminder false}]": {Notify: &defenderhub.NotifyProps{Prebuilt: prebuilt, NoReminder: true, RemindAt: "08:00"}},
-		"set-elsewhere Detect.SelfManaged.Shards [{Detect.SelfManaged.Transport TransportKinesis}]": {
+		"ruled-out Notify.RemindAt [{Notify.NoReminder false}]": {Notify: &defenderhub.NotifyProps{Prebuilt: prebuilt, NoReminder: true, RemindAt: "08:00"}},
+		"ruled-out Detect.SelfManaged.Shards [{Detect.SelfManaged.Transport TransportKinesis}]": {
 			Detect: selfManaged(defenderhub.SelfManagedProps{Shards: 2}),
 		},
-		"set-elsewhere Rules.Sources [{Forward }]":                                     {Rules: &defenderhub.RulesProps{Sources: iotrule.Sources()}},
-		"set-elsewhere Forwarder.EventTopic [{Rules.EventTopic }]":                     {Forwarder: &defenderhub.ForwarderProps{EventTopic: "a/+"}},
+		" Rules.Sources []":        {Rules: &defenderhub.RulesProps{Sources: iotrule.Sources()}},
+		" Forwarder.EventTopic []": {Forwarder: &defenderhub.ForwarderProps{EventTopic: "a/+"}},
 		"long-environment Forwarder [{Forwarder.EventTypes } {Forwarder.Severities }]": {Forwarder: &defenderhub.ForwarderProps{EventTypes: long}},
 		" Audit.Schedule []": {Audit: &defenderhub.AuditProps{Schedule: defender.Monthly(32)}},
 	} {

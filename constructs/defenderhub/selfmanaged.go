@@ -203,7 +203,7 @@ func (p SelfManagedProps) validate() error {
 	if p.Transport == TransportSQS {
 		f.connected("Shards", p.Shards, "set Transport: TransportKinesis as well", defender.Alternative{Field: "Transport", Value: "TransportKinesis"})
 	} else {
-		f.connected("MaxConcurrency", p.MaxConcurrency, "a stream causes one invocation for each shard; set Shards", defender.Alternative{Field: "Shards"})
+		f.connected("MaxConcurrency", p.MaxConcurrency, "a stream causes one invocation for each shard; set Shards")
 	}
 	if p.ReportTopic != "" {
 		f.under("ReportTopic", validateReportTopic(p.ReportTopic))

@@ -124,8 +124,8 @@ func (f *faults) network(vpc awsec2.IVpc, subnets *awsec2.SubnetSelection, group
 	f.subnetType("VPCSubnets.SubnetType", value(subnets).SubnetType)
 }
 
-// connected reports a prop that must not be set here. instead says what to do, and alternatives
-// are the fields that it names. An empty list is not set.
+// connected reports a prop that must not be set here. instead says what to do. With alternatives, the
+// prop may stay set. An empty list is not set.
 func (f *faults) connected(field string, value any, instead string, alternatives ...defender.Alternative) {
 	v := reflect.ValueOf(value)
 	switch {
@@ -136,7 +136,7 @@ func (f *faults) connected(field string, value any, instead string, alternatives
 	}
 	code := ""
 	if len(alternatives) > 0 {
-		code = CodeSetElsewhere
+		code = CodeRuledOut
 	}
 	f.coded(code, field, "set", "nothing here: "+instead, alternatives...)
 }

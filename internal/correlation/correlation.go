@@ -157,8 +157,8 @@ func Compile(rules []correlation.Rule, fleetSize int) ([]Rule, error) {
 		seen[r.Name] = true
 		if r.Spread.Share > 0 && fleetSize == 0 {
 			faults = append(faults, &defender.FieldError{
-				Field: at + ".Spread.Share", Value: r.Spread.Share, Want: "a number of Devices, or a FleetSize of which this is a share",
-				Code: CodeNoFleetSize, Alternatives: []defender.Alternative{{Field: at + ".Spread.Devices"}},
+				Field: at + ".Spread.Share", Value: r.Spread.Share, Want: "0 and a number of Devices instead, or a FleetSize of which this is a share",
+				Code: CodeNoFleetSize,
 			})
 		}
 		all = append(all, ruleOf(r, fleetSize))
