@@ -81,6 +81,8 @@ type Denial struct {
 	Action   string // such as iot:DescribeThing
 	Resource string // an ARN, or * if AWS names no resource
 	Because  string // the policy that decided, in AWS's words
+	// Other is AWS's text if it is not that of a missing permission.
+	Other string
 }
 
 func (d *Denial) Error() string {
@@ -112,8 +114,8 @@ func DenialOf(err error) *Denial {
 	}
 	words := denialWords.FindStringSubmatch(strings.ReplaceAll(api.ErrorMessage(), "\n", " "))
 	if words == nil {
-		if api.ErrorMessage() != "" {
-			d.Because = api.ErrorMessage()
+		if text := api.ErrorMessage(); text != "" && text != "UnknownError" { // which the SDK writes for none
+			d.Because, d.Other = text, text
 		}
 		return d
 	}

@@ -35,7 +35,11 @@ func detect(ctx context.Context, e *exam) ([]line, error) {
 	case e.try && (e.stacks == nil || slices.ContainsFunc(native, e.deploysHere)):
 		return e.tryProfile(ctx)
 	case len(native) > 0:
-		return []line{{unknown, "", notKnown, "defenderhub doctor --try; if it is closed: " + otherEngine}}, nil
+		how := "defenderhub doctor --try"
+		if e.try {
+			how += " with credentials of the stack's account and Region"
+		}
+		return []line{{unknown, "", notKnown, how + "; if it is closed: " + otherEngine}}, nil
 	}
 	return []line{{Status: note, Finding: "not known: the account has no security profile, and the template needs none"}}, nil
 }
@@ -74,10 +78,12 @@ func (e *exam) tryProfile(ctx context.Context) ([]line, error) {
 	_, err := e.iot.CreateSecurityProfile(ctx, &iot.CreateSecurityProfileInput{SecurityProfileName: &name, Tags: []types.Tag{{Key: aws.String("defenderhub:command"), Value: aws.String("doctor")}}})
 	var exists *types.ResourceAlreadyExistsException
 	var refused smithy.APIError
+	denial := cli.DenialOf(err)
 	switch {
 	case errors.As(err, &exists):
 		err = nil // the SDK repeated a request whose response was lost
-	case cli.DenialOf(err) != nil:
+	// Other texts of denied access may mean that Detect is closed: AWS does not document its error.
+	case denial != nil && denial.Other == "":
 		return []line{{unknown, "", notKnown, "if it is closed: " + otherEngine}}, err
 	case errors.As(err, &refused) && !retry.NewStandard().IsErrorRetryable(err):
 		return []line{{fix, "", "a security profile could not be created, and AWS closed Detect to new customers on 2026-08-31: " + cli.Explain(err), otherEngine}}, nil

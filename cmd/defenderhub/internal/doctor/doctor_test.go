@@ -294,6 +294,7 @@ func TestTryWritesOnlyWhereADeploymentWouldAndLeavesNothing(t *testing.T) {
 		pinned   assembly.Template
 		profiles string
 		create   string // the code of the error of CreateSecurityProfile
+		says     string // its text
 		delete   string // the code of the error of DeleteSecurityProfile
 		noTry    bool
 		writes   []string
@@ -302,17 +303,25 @@ func TestTryWritesOnlyWhereADeploymentWouldAndLeavesNothing(t *testing.T) {
 		fix      string
 		fault    string
 	}{
-		"open":                          {resource: native, writes: []string{"POST", "DELETE"}, want: ok, finding: ", attached to nothing, was created and deleted"},
-		"open, no template":             {writes: []string{"POST", "DELETE"}, want: ok, finding: "was created and deleted"},
-		"open, pinned to it":            {resource: native, pinned: assembly.Template{Account: "123456789012", Region: "us-east-1"}, writes: []string{"POST", "DELETE"}, want: ok, finding: "was created and deleted"},
-		"another account":               {resource: native, pinned: assembly.Template{Account: "210987654321"}, want: unknown, finding: "is not known"},
-		"another Region":                {resource: native, pinned: assembly.Template{Region: "eu-west-1"}, want: unknown, finding: "is not known"},
-		"nothing native":                {resource: other, want: note, finding: "the template needs none"},
-		"has a profile":                 {resource: native, profiles: `{"name":"mine"}`, want: ok, finding: "the account has 1 security profile"},
-		"not asked for":                 {resource: native, noTry: true, want: unknown, finding: "is not known", fix: "defenderhub doctor --try"},
-		"closed":                        {resource: native, create: "InvalidRequestException", writes: []string{"POST"}, want: fix, finding: "could not be created", fix: "defenderhub:engine=self-managed"},
-		"closed, in unknown words":      {resource: native, create: "DetectIsClosedException", writes: []string{"POST"}, want: fix, finding: "DetectIsClosedException", fix: "defenderhub:engine=self-managed"},
-		"denied":                        {resource: native, create: "AccessDeniedException", writes: []string{"POST"}, want: unknown, finding: "is not known", fix: "if it is closed: defenderhub:engine=self-managed", fault: "denied: iot:CreateSecurityProfile"},
+		"open":                     {resource: native, writes: []string{"POST", "DELETE"}, want: ok, finding: ", attached to nothing, was created and deleted"},
+		"open, no template":        {writes: []string{"POST", "DELETE"}, want: ok, finding: "was created and deleted"},
+		"open, pinned to it":       {resource: native, pinned: assembly.Template{Account: "123456789012", Region: "us-east-1"}, writes: []string{"POST", "DELETE"}, want: ok, finding: "was created and deleted"},
+		"another account":          {resource: native, pinned: assembly.Template{Account: "210987654321"}, want: unknown, finding: "is not known", fix: "with credentials of the stack's account"},
+		"another Region":           {resource: native, pinned: assembly.Template{Region: "eu-west-1"}, want: unknown, finding: "is not known"},
+		"nothing native":           {resource: other, want: note, finding: "the template needs none"},
+		"has a profile":            {resource: native, profiles: `{"name":"mine"}`, want: ok, finding: "the account has 1 security profile"},
+		"not asked for":            {resource: native, noTry: true, want: unknown, finding: "is not known", fix: "defenderhub doctor --try"},
+		"closed":                   {resource: native, create: "InvalidRequestException", writes: []string{"POST"}, want: fix, finding: "could not be created", fix: "defenderhub:engine=self-managed"},
+		"closed, in unknown words": {resource: native, create: "DetectIsClosedException", writes: []string{"POST"}, want: fix, finding: "DetectIsClosedException", fix: "defenderhub:engine=self-managed"},
+		"denied":                   {resource: native, create: "AccessDeniedException", writes: []string{"POST"}, want: unknown, finding: "is not known", fix: "if it is closed: defenderhub:engine=self-managed", fault: "denied: iot:CreateSecurityProfile"},
+		"closed, as denied access": {
+			resource: native, create: "AccessDeniedException", says: "Only existing customers can use this feature", writes: []string{"POST"},
+			want: fix, finding: "Only existing customers", fix: "defenderhub:engine=self-managed",
+		},
+		"denied by a policy": {
+			resource: native, create: "AccessDeniedException", says: "User: arn:aws:iam::1:user/u is not authorized to perform: iot:CreateSecurityProfile on resource: r",
+			writes: []string{"POST"}, want: unknown, finding: "is not known", fault: "denied: iot:CreateSecurityProfile",
+		},
 		"AWS is busy":                   {resource: native, create: "ThrottlingException", writes: []string{"POST", "DELETE"}, fault: "ThrottlingException"},
 		"the first response was lost":   {resource: native, create: "ResourceAlreadyExistsException", writes: []string{"POST", "DELETE"}, want: ok, finding: "was created and deleted"},
 		"the profile cannot be deleted": {resource: native, delete: "AccessDeniedException", writes: []string{"POST", "DELETE"}, fault: "was not removed: denied: iot:DeleteSecurityProfile"},
@@ -328,6 +337,8 @@ func TestTryWritesOnlyWhereADeploymentWouldAndLeavesNothing(t *testing.T) {
 				if code := map[string]string{http.MethodPost: tt.create, http.MethodDelete: tt.delete}[r.Method]; code != "" {
 					w.Header().Set("X-Amzn-ErrorType", code)
 					w.WriteHeader(http.StatusBadRequest)
+					fmt.Fprintf(w, `{"message": %q}`, tt.says)
+					return
 				}
 				fmt.Fprint(w, `{}`)
 			}))
