@@ -39,8 +39,8 @@ test-go: ## what needs only Go, with the race detector: the domain, the Lambda f
 	cd tools && go test -timeout 30m ./...
 
 # Packages without goroutines have no races, and their tests would take up to ten times as long.
-tested = $(sort $(dir $(shell git ls-files 'defender/*_test.go' 'internal/*_test.go')))
-concurrent = $(filter $(tested),$(sort $(dir $(shell grep -rlE --include='*.go' '^\s*go [a-z]|\.Go\b|\.Parallel\b|"sync|testing/synctest' defender internal))))
+tested = $(sort $(dir $(shell find defender internal -name '*_test.go')))
+concurrent = $(filter $(tested),$(sort $(dir $(shell grep -rlE --include='*.go' '^\s*go [a-z]|\.Go\b|\.Parallel\b|"sync|/sync/|testing/synctest|httptest|AfterFunc' defender internal))))
 
 # The files whose tests the race detector would falsify, or for which it would find nothing. Each says why.
 without_race = $(shell grep -rl --include='*_test.go' '^//go:build.*!race' defender internal lambda)
@@ -103,7 +103,7 @@ diff: node_modules/.ready ## what a deployment to your AWS account would change
 	cdk diff $(ARGS)
 
 # doctor gets the variable as a prerequisite of deploy. A closed account stops here, not in CloudFormation.
-deploy: TRY := 1
+deploy: TRY ?= 1
 deploy: doctor ## check the account, show the difference, then deploy; settings by ARGS="-c KEY=VALUE"; ANYWAY=1 ignores what is to fix, TRY=0 does not try Detect
 	cdk diff $(ARGS)
 	cdk deploy $(ARGS)

@@ -86,10 +86,15 @@ func TestWorkflowsArePinnedAndHaveNoSecret(t *testing.T) {
 
 // Only make deploy may create a security profile without being asked.
 func TestDeployTriesDetect(t *testing.T) {
-	for args, want := range map[string]bool{"deploy": true, "deploy TRY=0": false, "deploy TRY=": false, "doctor": false, "doctor TRY=1": true} {
-		command := exec.CommandContext(t.Context(), "make", append([]string{"--dry-run"}, strings.Fields(args)...)...)
+	for args, want := range map[string]bool{"deploy": true, "deploy TRY=0": false, "deploy TRY=": false, "TRY=0 deploy": false, "doctor": false, "doctor TRY=1": true} {
+		words := strings.Fields(args)
+		environment := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TRY=") })
+		if strings.HasPrefix(words[0], "TRY=") {
+			environment, words = append(environment, words[0]), words[1:]
+		}
+		command := exec.CommandContext(t.Context(), "make", append([]string{"--dry-run"}, words...)...)
 		command.Dir = string(root)
-		command.Env = append(os.Environ(), "MAKEFLAGS=", "TRY=")
+		command.Env = append(environment, "MAKEFLAGS=")
 		out, err := command.CombinedOutput()
 		doctor := regexp.MustCompile(`(?m)^\.local/defenderhub doctor .*$`).FindString(string(out))
 		if err != nil || doctor == "" || strings.Contains(doctor, " --try --yes ") != want {
