@@ -77,7 +77,7 @@ func TestErrorsOfAFile(t *testing.T) {
 		small + "tests: [{until: 90}]":   "time 90, want hours and minutes",
 		small + "tests: [{until: 0:60}]": `time "0:60"`,
 		small + "settings: {reportsEvery: 0:01}\ntests: [{}]":                                                                                                        "settings.reportsEvery is 0:01, want whole minutes from 0:05 to 24:00",
-		small + "settings: {reportInterval: 0:00:09}\ntests: [{}]":                                                                                                   "settings.reportInterval is 0:00:09, want 0:00:10 to 1:00",
+		small + "settings: {reportInterval: 0:00:09}\ntests: [{}]":                                                                                                   "settings.reportInterval is 0:00:09, want whole seconds from 0:00:10 to 1:00",
 		small + "settings: {reportInterval: 1}\ntests: [{}]":                                                                                                         "time 1, want hours and minutes",
 		small + "settings: {minDatapoints: -1}\ntests: [{}]":                                                                                                         "settings.minDatapoints is -1, want at least 1",
 		"behaviors: [{name: a b, metric: aws:message-byte-size, criteria: {comparisonOperator: less-than, value: {count: 8}}}]\ntests: [{}]":                         "Behaviors[0].Name",

@@ -49,8 +49,8 @@ func (s Suite) Validate() error {
 	if c := set.ReportsEvery; c != 0 && (c < Clock(5*time.Minute) || c > Clock(24*time.Hour) || c%Clock(time.Minute) != 0) {
 		faults = append(faults, fmt.Errorf("settings.reportsEvery is %s, want whole minutes from 0:05 to 24:00", c))
 	}
-	if c := set.ReportInterval; c != 0 && (c < Clock(10*time.Second) || c > Clock(time.Hour)) {
-		faults = append(faults, fmt.Errorf("settings.reportInterval is %s, want 0:00:10 to 1:00", c))
+	if c := set.ReportInterval; c != 0 && (c < Clock(10*time.Second) || c > Clock(time.Hour) || c%Clock(time.Second) != 0) {
+		faults = append(faults, fmt.Errorf("settings.reportInterval is %s, want whole seconds from 0:00:10 to 1:00", c))
 	}
 	if n := set.MinDatapoints; n < 0 {
 		faults = append(faults, fmt.Errorf("settings.minDatapoints is %d, want at least 1", n))
