@@ -145,15 +145,17 @@ func (w *world) checkNothingWaits() {
 }
 
 // checkOwners requires that a message is not finished before its claims are imported. Claims that
-// were left to the next invocation with quota, or that Security Hub fails, are due by the schedule.
-// It checks what the schedule would repair, in runs in which no function ends between two calls.
+// were left to the next invocation with quota, or that Security Hub fails, are due by the schedule,
+// and so are claims of the schedule itself: a run on the hour has no message, and the next one repairs
+// what it left. It checks what the schedule would repair, in runs in which no function ends between
+// two calls.
 func (w *world) checkOwners() {
 	if w.faults.some(crash, slowCall, hubOff) || !w.idle() {
 		return
 	}
 	for _, it := range w.dynamodb.Items(ledgerTable) {
 		e, ok := ledgerRecordOf(it)
-		if !ok || e.Status != "pending" || e.LeftAt > 0 || e.DoubtedAt > 0 {
+		if !ok || e.Status != "pending" || e.LeftAt > 0 || e.DoubtedAt > 0 || e.UpdatedAt%time.Hour.Milliseconds() == 0 {
 			continue
 		}
 		w.counts["unconfirmed claims checked"]++
