@@ -36,6 +36,7 @@ func refused(t *testing.T, err error, code, message string) {
 }
 
 func TestChangeSets(t *testing.T) {
+	t.Parallel()
 	cloud, stacks := startWithoutBootstrap(t)
 	ctx := t.Context()
 	template := string(fleet{maxReceiveCount: 5, visibility: 60, sql: "SELECT * FROM 'one'"}.template())
@@ -176,6 +177,7 @@ func (stubborn) Update(context.Context, registry.Request) (registry.Resource, er
 func (stubborn) Delete(context.Context, registry.Request) error { return nil }
 
 func TestRollbackFails(t *testing.T) {
+	t.Parallel()
 	cloud, stacks := startWithoutBootstrap(t)
 	cloud.Resources.Register("Custom::Stubborn", stubborn{})
 	template := func(size string) *string {

@@ -133,6 +133,7 @@ func deploySample(t *testing.T, name string) (context.Context, *localaws.Cloud, 
 }
 
 func TestDeployment(t *testing.T) {
+	t.Parallel()
 	ctx, cloud, outputs := deploySample(t, "sample")
 	t.Run("Ref and GetAtt have AWS's values", func(t *testing.T) { checkOutputs(t, outputs) })
 	t.Run("inert resources are listed", func(t *testing.T) {
@@ -392,6 +393,7 @@ func checkRefusals(t *testing.T, ctx context.Context, cloud *localaws.Cloud, fun
 
 // TestRefusedStackIsRolledBack corrects a stack whose deployment failed, and deploys it again.
 func TestRefusedStackIsRolledBack(t *testing.T) {
+	t.Parallel()
 	ctx, cloud := start(t)
 	if err := cloud.Bootstrap(ctx); err != nil { // a second time, as users may
 		t.Fatal(err)
@@ -428,6 +430,7 @@ func TestRefusedStackIsRolledBack(t *testing.T) {
 
 // TestUpdateThatWouldDoNothingIsRefused changes a property that the emulator ignores in an update.
 func TestUpdateThatWouldDoNothingIsRefused(t *testing.T) {
+	t.Parallel()
 	ctx, cloud := start(t)
 	stacks := cloudformation.NewFromConfig(cloud.Config())
 	template := func(view, expiry string) *string {
@@ -461,6 +464,7 @@ func TestUpdateThatWouldDoNothingIsRefused(t *testing.T) {
 
 // TestCallsThatWouldDoNothingAreRefused makes calls that the emulator would accept without effect.
 func TestCallsThatWouldDoNothingAreRefused(t *testing.T) {
+	t.Parallel()
 	ctx, cloud := start(t)
 	topics := sns.NewFromConfig(cloud.Config())
 	topic, err := topics.CreateTopic(ctx, &sns.CreateTopicInput{Name: aws.String("people")})

@@ -32,6 +32,7 @@ func connect(t *testing.T, cloud *localaws.Cloud, clientID string) paho.Client {
 
 // TestRulesRunOrAreRefused publishes over MQTT, and receives the rules' messages from their queues.
 func TestRulesRunOrAreRefused(t *testing.T) {
+	t.Parallel()
 	ctx, cloud := start(t)
 	queues, things := sqs.NewFromConfig(cloud.Config()), iot.NewFromConfig(cloud.Config())
 	grant(t, cloud, "r", "iot", `{"Effect": "Allow", "Action": ["sqs:SendMessage", "sns:Publish", "iot:Publish"], "Resource": "*"}`)

@@ -30,6 +30,7 @@ import (
 )
 
 func TestEventsAndTime(t *testing.T) {
+	t.Parallel()
 	ctx, cloud, outputs := deploySample(t, "time")
 	queues := sqs.NewFromConfig(cloud.Config())
 	inert := strings.Join(cloud.Inert(), "\n")

@@ -28,6 +28,7 @@ func send(wrap func(http.Handler) http.Handler, target, body string) (answer, pa
 }
 
 func TestMessageThatQueuesRejectIsRefused(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct{ target, body, want, passed string }{
 		"text":              {"SendMessage", `{"MessageBody":"a\t\ufffd"}`, `{"Successful"`, `{"MessageBody":"a\t\ufffd"}`},
 		"nothing":           {"SendMessage", `{"MessageBody":""}`, "#MissingParameter", ""},
@@ -48,6 +49,7 @@ func TestMessageThatQueuesRejectIsRefused(t *testing.T) {
 }
 
 func TestCallsWithoutEffectAreRefused(t *testing.T) {
+	t.Parallel()
 	for body, want := range map[string]string{
 		"Action=Publish&TopicArn=t&Message=m":             "",
 		"Action=Publish&TopicArn=t":                       "Empty message",

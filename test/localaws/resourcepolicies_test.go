@@ -53,6 +53,7 @@ func letters(more, keyUser string) *string {
 
 // TestServicesNeedTheirPolicies removes the policies that let services send.
 func TestServicesNeedTheirPolicies(t *testing.T) {
+	t.Parallel()
 	ctx, cloud := start(t)
 	stacks, queues := cloudformation.NewFromConfig(cloud.Config()), sqs.NewFromConfig(cloud.Config())
 	name := "Letters"

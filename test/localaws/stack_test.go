@@ -145,6 +145,7 @@ func queues(t *testing.T, cloud *localaws.Cloud) (names []string) {
 
 // TestStackLifeCycle deploys, changes, breaks, corrects and destroys a stack with the CDK CLI.
 func TestStackLifeCycle(t *testing.T) {
+	t.Parallel()
 	ctx, cloud := start(t)
 	deploy := func(f fleet) (string, error) {
 		return cloud.Deploy(ctx, t.TempDir(), nil, "--app", assembly(t, "Fleet", f.template(), ""))

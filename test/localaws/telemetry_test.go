@@ -27,6 +27,7 @@ import (
 // TestTelemetry follows MQTT messages through a rule, a stream and a function, and messages of a
 // queue through a function.
 func TestTelemetry(t *testing.T) {
+	t.Parallel()
 	ctx, cloud, outputs := deploySample(t, "telemetry")
 	client := connect(t, cloud, "pump-1")
 

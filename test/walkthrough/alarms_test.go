@@ -21,6 +21,7 @@ import (
 // TestFailingEvaluatorRaisesAlarm deletes the evaluator's table, so that every message fails and
 // is retried, and restores the table.
 func TestFailingEvaluatorRaisesAlarm(t *testing.T) {
+	t.Parallel()
 	ctx, s := begin(t)
 	if err := s.deployWith(ctx, map[string]string{"engine": "self-managed", "profile": "demo", "audit-subscription": "off", "enable-security-hub": "true"}); err != nil {
 		t.Fatal(err)

@@ -142,6 +142,7 @@ func installSDK(ctx context.Context) (string, error) {
 
 // AWS's own device SDK can use the broker like AWS IoT Core.
 func TestAWSDeviceSDK(t *testing.T) {
+	t.Parallel()
 	for _, version := range []int{3, 5} {
 		t.Run(fmt.Sprintf("MQTT %d", version), func(t *testing.T) { checkSDK(t, version) })
 	}

@@ -49,6 +49,7 @@ func usePinnedNode(t *testing.T) {
 // Device Defender's own integration and Detect findings use the forwarder. It checks that each
 // finding arrives once, by its own path.
 func TestNativeIntegration(t *testing.T) {
+	t.Parallel()
 	ctx, s := begin(t)
 	if _, err := s.hub.EnableSecurityHub(ctx, &securityhub.EnableSecurityHubInput{EnableDefaultStandards: aws.Bool(false)}); err != nil {
 		t.Fatal(err)

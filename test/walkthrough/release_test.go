@@ -22,6 +22,7 @@ var stateful = []string{"AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::SNS::To
 // checkout's. Unless the changelog lists a breaking change, no stateful resource may be replaced
 // or removed. Before the first tag there is nothing to update.
 func TestUpdateFromTheLastRelease(t *testing.T) {
+	t.Parallel()
 	tag := lastTag(t)
 	if tag == "" {
 		t.Skip("no release yet: no tag v*")

@@ -16,6 +16,7 @@ import (
 // transport, and removes the engine. The forwarder stays: it archives the findings that are no
 // longer judged, and after a week a finding without new events.
 func TestStreamAndRemoval(t *testing.T) {
+	t.Parallel()
 	ctx, s := begin(t)
 	settings := map[string]string{
 		"engine": "self-managed", "profile": "demo,starter", "transport": "kinesis", "report-topic": "fleet/+/report",

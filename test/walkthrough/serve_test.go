@@ -56,6 +56,7 @@ func (s *screen) find(t *testing.T, pattern string) string {
 
 // TestServe acts as a user of `make local` who knows only its output and docs/local.md.
 func TestServe(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	s := &screen{done: make(chan struct{})}

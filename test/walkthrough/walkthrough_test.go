@@ -34,6 +34,7 @@ func options(t *testing.T, out io.Writer) walkthrough.Options {
 // TestStory checks the demo's promises: each signal is in Security Hub, fixed problems are
 // archived, and messages that cannot be imported are in the dead-letter queue.
 func TestStory(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	var out, recording bytes.Buffer
