@@ -127,12 +127,7 @@ var attributeName = regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#-]{1,128}$`)
 func (p CorrelateProps) validate() error {
 	var f faults
 	_, err := p.compiled()
-	for _, fault := range defender.FieldErrors(defender.Under("Rules", err)) {
-		if fault.Code == CodeNoFleetSize {
-			fault.Alternatives = append(fault.Alternatives, defender.Alternative{Field: "FleetSize"})
-		}
-		f = append(f, fault)
-	}
+	f.under("", err)
 	for i, name := range p.Attributes {
 		at := "Attributes" + index(i)
 		switch {
@@ -203,13 +198,20 @@ func (p *CorrelateProps) compile() (err error) {
 	return err
 }
 
-// compiled returns the rules as the function reads them.
+// compiled returns the rules as the function reads them. Its faults have the fields of p.
 func (p CorrelateProps) compiled() ([]rulefile.Rule, error) {
 	rules := p.Rules
 	if len(rules) == 0 {
 		rules = correlation.BuiltIn()
 	}
-	return rulefile.Compile(rules, p.FleetSize)
+	compiled, err := rulefile.Compile(rules, p.FleetSize)
+	err = defender.Under("Rules", err)
+	for _, fault := range defender.FieldErrors(err) {
+		if fault.Code == CodeNoFleetSize {
+			fault.Alternatives = append(fault.Alternatives, defender.Alternative{Field: "FleetSize"})
+		}
+	}
+	return compiled, err
 }
 
 // live returns what the forwarder must know about the rules before their first composite finding.

@@ -82,3 +82,18 @@ func TestFaultsNameTheOtherFieldsThatFixThem(t *testing.T) {
 		})
 	}
 }
+
+// Notify reads the rules of Correlate, so its faults have the same alternatives.
+func TestFaultsOfRulesHaveTheirAlternativesInNotifyToo(t *testing.T) {
+	defer func() {
+		err, _ := recover().(error)
+		for _, f := range defender.FieldErrors(err) {
+			if got, want := fmt.Sprint(f.Field, " ", f.Alternatives), "Correlate.Rules[0].Spread.Share [{Correlate.FleetSize }]"; f.Code == defenderhub.CodeNoFleetSize && got == want {
+				return
+			}
+		}
+		t.Errorf("got %v, want a fault that Correlate.FleetSize fixes", err)
+	}()
+	rules := []correlation.Rule{correlation.Campaign(correlation.Spread{Share: 0.1})}
+	defenderhub.NewNotify(newStack(), jsii.String("Notify"), &defenderhub.NotifyProps{Prebuilt: prebuilt, Correlate: &defenderhub.CorrelateProps{Rules: rules}})
+}

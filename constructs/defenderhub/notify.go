@@ -225,7 +225,7 @@ func (p NotifyProps) validate() error {
 		f.pattern("Pattern", p.Pattern)
 	}
 	_, err := p.rules()
-	f.under("Correlate.Rules", err)
+	f.under("Correlate", err)
 	f.duration("Hold", p.Hold, time.Second, 15*time.Minute)
 	f.number("PerMinute", p.PerMinute, 1, 1000, "messages")
 	if p.Digest != nil {

@@ -128,10 +128,8 @@ func (f *faults) network(vpc awsec2.IVpc, subnets *awsec2.SubnetSelection, group
 // prop may stay set. An empty list is not set.
 func (f *faults) connected(field string, value any, instead string, alternatives ...defender.Alternative) {
 	v := reflect.ValueOf(value)
-	switch {
-	case !v.IsValid() || v.IsZero():
-		return
-	case (v.Kind() == reflect.Slice || v.Kind() == reflect.Map) && v.Len() == 0:
+	empty := (v.Kind() == reflect.Slice || v.Kind() == reflect.Map) && v.Len() == 0
+	if !v.IsValid() || v.IsZero() || empty {
 		return
 	}
 	code := ""

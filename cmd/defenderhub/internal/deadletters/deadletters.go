@@ -211,11 +211,12 @@ func retry(ctx context.Context, s *cli.Session, api SQS, from []queue, o options
 
 func dropAll(ctx context.Context, s *cli.Session, api SQS, from []queue, o options) error {
 	return each(ctx, s, api, from, o, func(l *letters, wanted []message) error {
-		if err := s.Print(cli.Rows("", groups(wanted)).OrSay(none)); err != nil || len(wanted) == 0 {
+		found := groups(wanted)
+		if err := s.Print(cli.Rows("", found).OrSay(none)); err != nil || len(wanted) == 0 {
 			return err
 		}
 		var changes []string
-		for _, g := range groups(wanted) {
+		for _, g := range found {
 			changes = append(changes, fmt.Sprintf("delete from %s, without a way back: %d messages of reason: %s", g.Queue, g.Messages, g.Reason))
 		}
 		if err := s.Confirm(changes...); err != nil {
