@@ -1,6 +1,7 @@
 package handler_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,17 +35,16 @@ func TestPolicyFindingBetweenReadAndWrite(t *testing.T) {
 		if !first { // the device has an item already
 			r.must(behavior("pump-7", "aws:all-bytes-in").at(start.Add(-time.Hour), "x").event())
 		}
-		interrupted := false
+		var interrupted atomic.Bool
 		r.table.step = func(operation, key string, done bool) error {
-			if operation == "PutItem" && key == "device#123456789012#us-east-1#pump-7" && !done && !interrupted {
-				interrupted = true
+			if operation == "PutItem" && key == "device#123456789012#us-east-1#pump-7" && !done && interrupted.CompareAndSwap(false, true) {
 				r.must(broadPolicy("broad").at(start, "o").event())
 			}
 			return nil
 		}
 		r.must(behavior("pump-7", "aws:all-bytes-out").at(start.Add(time.Minute), "o").event())
 		r.want("blast-radius/pump-7 CRITICAL 2")
-		if !interrupted {
+		if !interrupted.Load() {
 			t.Error("the policy's finding did not arrive in between")
 		}
 	}
@@ -124,18 +124,17 @@ func TestDeviceJoinsWhileTheScheduleEndsACampaign(t *testing.T) {
 	r.must(alarm("sensor-1", 0, "o"), alarm("sensor-2", time.Second, "o"))
 	r.must(alarm("sensor-2", time.Minute, "x"))
 	r.settle()
-	joined := false
+	var joined atomic.Bool
 	r.now = start.Add(61 * time.Minute)
 	r.table.step = func(operation, key string, done bool) error {
-		if operation == "PutItem" && !done && !joined {
-			joined = true
+		if operation == "PutItem" && !done && joined.CompareAndSwap(false, true) {
 			r.must(alarm("sensor-3", 59*time.Minute, "o"))
 		}
 		return nil
 	}
 	r.settle()
 	r.want("campaign/campaign/behavior b-aws:all-bytes-out HIGH 1")
-	if !joined {
+	if !joined.Load() {
 		t.Error("no device has joined")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,13 +35,11 @@ func part(id, resource, state string, at time.Time) string {
 // after its end.
 func TestIncidentThatEndedBeforeItWasRecordedCoversNothing(t *testing.T) {
 	r := newRig(t, notification.Config{Rules: rules, HoldSeconds: 60})
-	writes := 0
+	var writes atomic.Int64
 	r.fault = func(call string, done bool) error {
 		// The three aliases are written, the record is not.
-		if call == "PutItem" && !done {
-			if writes++; writes == 4 {
-				return errors.New("throttled")
-			}
+		if call == "PutItem" && !done && writes.Add(1) == 4 {
+			return errors.New("throttled")
 		}
 		return nil
 	}
@@ -51,7 +50,7 @@ func TestIncidentThatEndedBeforeItWasRecordedCoversNothing(t *testing.T) {
 	r.send(part("x", "elsewhere", "", r.now))
 	r.send(part("y", "certificate", "", r.now))
 	r.run(r.now.Add(5 * time.Minute))
-	if got := strings.Join(sorted(r.messages()), "\n"); writes < 4 || !strings.Contains(got, "new: part x") || !strings.Contains(got, "new: part y") {
+	if got := strings.Join(sorted(r.messages()), "\n"); writes.Load() < 4 || !strings.Contains(got, "new: part x") || !strings.Contains(got, "new: part y") {
 		t.Errorf("people received\n%s\nwant messages about x and y", got)
 	}
 }

@@ -72,21 +72,21 @@ func TestTwoInvocationsSendAListOnce(t *testing.T) {
 func TestCrashKeepsNoListFromBeingSent(t *testing.T) {
 	for _, kind := range []string{contract.NotifyDigest, contract.NotifyRemind} {
 		synctest.Test(t, func(t *testing.T) {
-			for crash := 1; ; crash++ {
+			for crash := int64(1); ; crash++ {
 				r := newRig(t, lists)
 				r.send(finding{name: "pump-7", severity: "MEDIUM", at: noon}.event())
 				r.send(finding{name: "valve-7", severity: "HIGH", at: noon}.event())
 				r.run(noon)
 				before := len(r.on(people))
-				calls := 0
+				var calls atomic.Int64
 				r.fault = func(string, bool) error {
-					if calls++; calls == crash {
+					if calls.Add(1) == crash {
 						return errCrashed
 					}
 					return nil
 				}
 				_ = r.invoke(kind)
-				if calls < crash {
+				if calls.Load() < crash {
 					break // there are no more calls
 				}
 				begin := time.Now()

@@ -102,11 +102,12 @@ func TestCrashLosesNoMessage(t *testing.T) {
 		{name: "pump-7", severity: "HIGH", at: noon.Add(2 * time.Minute), state: "archived"},
 	}
 	for _, together := range []bool{false, true} {
-		for crash := 0; ; crash++ {
+		for crash := int64(1); ; crash++ {
 			r := newRig(t, notification.Config{})
-			calls, where := 0, ""
+			var calls atomic.Int64
+			where := ""
 			r.fault = func(call string, done bool) error {
-				if calls++; calls == crash+1 {
+				if calls.Add(1) == crash {
 					where = fmt.Sprintf("%s, done %v", call, done)
 					return errCrashed
 				}
@@ -144,9 +145,10 @@ func TestCrashInAnyOrder(t *testing.T) {
 		events := story(rt)
 		wantOpen := events[len(events)-1].state == ""
 		r := newRig(t, notification.Config{})
-		calls, crash := 0, rapid.IntRange(1, 25).Draw(rt, "crash")
+		var calls atomic.Int64
+		crash := rapid.Int64Range(1, 25).Draw(rt, "crash")
 		r.fault = func(string, bool) error {
-			if calls++; calls == crash {
+			if calls.Add(1) == crash {
 				return errCrashed
 			}
 			return nil
