@@ -43,6 +43,7 @@ func (w *world) bus(i securityhubtest.Imported) {
 	var targets []*queue
 	if w.notifier != nil {
 		targets = append(targets, w.notifyQueue)
+		w.observeOpening(i.Finding)
 		if _, received := w.optional.received[i.Finding.ID]; !received {
 			w.optional.received[i.Finding.ID] = time.Now()
 		}
@@ -61,9 +62,12 @@ func (w *world) bus(i securityhubtest.Imported) {
 			times = 2
 		}
 		for range times {
+			if q == w.notifyQueue {
+				w.optional.underway[i.Finding.ID]++
+			}
 			w.after(w.between(0, 2*time.Second), func() {
 				if !q.source.fn.removed {
-					q.send(string(event), nil)
+					q.send(string(event), nil).about = i.Finding.ID
 				}
 			})
 		}
@@ -328,13 +332,15 @@ func (w *world) checkMessages() {
 				w.notify != eachMessage && slices.ContainsFunc(all, func(n notice) bool { return slices.Contains(changes, n.change) && !n.at.Before(since) })
 		}
 		told := says("new", "worse")
-		if !open(f) {
+		if open(f) {
+			w.checkOpening(f)
+		} else {
 			own := func(n notice) bool { return !n.shared }
 			told = !slices.ContainsFunc(all, own) || says("over")
 		}
 		if told {
 			w.counts["findings with a message"]++
-		} else if w.notify == withIncidents && w.covers(f) {
+		} else if w.notify == withIncidents && w.covers(f, w.optional.over[f.ID]) {
 			w.counts["findings covered by an incident"]++
 		} else {
 			w.violations.add(notifyInvariant, "%s is open: %t since %s, messages %v", f.ID, open(f), since.Format("02 15:04:05"), all)
@@ -378,17 +384,50 @@ func (w *world) observeIncident(f securityhubtest.Finding) {
 	}
 }
 
-// covers reports whether an incident with a message has named a finding, its device or its policy,
-// and had not ended long before the finding opened: only what happens during the incident is covered.
-func (w *world) covers(f securityhubtest.Finding) bool {
-	names := append(strings.Split(f.ID, "/"), f.ID, f.ProductFields["ThingName"])
-	ended := map[string]bool{}
-	for _, incident := range w.hub.Findings() {
-		// Events are late if the function does not run for hours.
-		ended[incident.ID] = open(f) && incident.RecordState == "ARCHIVED" && w.hub.since[incident.ID].Add(12*time.Hour).Before(w.hub.since[f.ID])
+// observeOpening notes the incidents that cannot cover a finding that opens now: the notifier has
+// handled their ends. It must also have handled the finding's own end, which is no news afterwards.
+func (w *world) observeOpening(f securityhubtest.Finding) {
+	was, is := w.hub.seen[f.ID].state, f.RecordState
+	if composite(f) || is == was {
+		return
 	}
+	if is != "ACTIVE" {
+		w.checkOpening(f)
+		delete(w.optional.over, f.ID)
+		return
+	}
+	over := map[string]bool{}
+	for _, incident := range w.hub.Findings() {
+		if composite(incident) && incident.RecordState == "ARCHIVED" && w.optional.underway[incident.ID]+w.optional.underway[f.ID] == 0 {
+			over[incident.ID] = true
+		}
+	}
+	w.optional.over[f.ID] = over
+}
+
+// checkOpening requires a message since a finding opened, if the notifier has handled its opening and
+// no incident covered it.
+func (w *world) checkOpening(f securityhubtest.Finding) {
+	over, since := w.optional.over[f.ID], w.hub.since[f.ID]
+	if w.notify != withIncidents || len(over) == 0 || w.optional.underway[f.ID] > 0 || f.ProductFields["ReportType"] == "CheckSummary" {
+		return
+	}
+	w.counts["findings that opened after an incident"]++
+	known := slices.ContainsFunc(w.notices[f.ID], func(n notice) bool { return n.change != "over" && !n.at.Before(since) })
+	if !known && !w.covers(f, over) {
+		w.violations.add("an incident that is over covers nothing", "%s opened at %s, messages %v", f.ID, since.Format("02 15:04:05"), w.notices[f.ID])
+	}
+}
+
+// covers reports whether an incident with a message has named a finding, its device or its policy,
+// and was not over when the finding opened: only what happens during the incident is covered.
+func (w *world) covers(f securityhubtest.Finding, over map[string]bool) bool {
+	names := append(strings.Split(f.ID, "/"), f.ID, f.ProductFields["ThingName"])
 	told := func(incident string) bool {
-		return !ended[incident] && (len(w.notices[incident]) > 0 || strings.Contains(incident, "/"+campaign+"/"))
+		if over[incident] && w.hub.since[incident].Before(w.hub.since[f.ID]) {
+			return false // and it has not opened again since
+		}
+		return len(w.notices[incident]) > 0 || strings.Contains(incident, "/"+campaign+"/")
 	}
 	return slices.ContainsFunc(names, func(name string) bool { return slices.ContainsFunc(w.named[name], told) })
 }

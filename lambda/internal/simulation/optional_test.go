@@ -22,6 +22,10 @@ type optional struct {
 	added int
 	// received is when Notify received the first event of each finding since it was added.
 	received map[string]time.Time
+	// underway counts the events of each finding that Notify has not handled yet.
+	underway map[string]int
+	// over has for each finding the incidents that Notify knew to be over when it opened last.
+	over map[string]map[string]bool
 	// correlateFrom is the deployment that added Correlate, and correlateSince its time.
 	correlateFrom  int
 	correlateSince time.Time
@@ -39,7 +43,9 @@ type sentComposite struct {
 }
 
 func newOptional() optional {
-	return optional{received: map[string]time.Time{}, composites: map[incidentKey]sentComposite{}}
+	return optional{
+		received: map[string]time.Time{}, underway: map[string]int{}, over: map[string]map[string]bool{}, composites: map[incidentKey]sentComposite{},
+	}
 }
 
 // planConstructs schedules deployments that add and remove constructs. It draws from the source of
@@ -163,6 +169,7 @@ func numbered(name string, construct int) string {
 func (w *world) forgetMessages() {
 	w.optional.repeats += w.repeats()
 	w.optional.received, w.notices, w.chats, w.reminder = map[string]time.Time{}, map[string][]notice{}, map[string]int{}, nil
+	w.optional.underway, w.optional.over = map[string]int{}, map[string]map[string]bool{}
 }
 
 // forgetParts begins anew with the reference of incidents: a correlator that was added knows

@@ -42,8 +42,9 @@ type message struct {
 	hidden time.Time
 	epoch  int
 	shown  bool // is in visible
-	// datum is set for telemetry.
+	// datum is set for telemetry, about with the finding's ID for events of Security Hub.
 	datum *datum
+	about string
 }
 
 const (
@@ -270,6 +271,9 @@ func (s *source) delete(batch []*message, value any) {
 		if !failed[m.id] {
 			if m.datum != nil && s.queue.messages[m.id] != nil {
 				m.datum.judged()
+			}
+			if w := s.queue.world; s.queue == w.notifyQueue && s.queue.messages[m.id] != nil {
+				w.optional.underway[m.about]--
 			}
 			delete(s.queue.messages, m.id)
 			m.epoch++
