@@ -53,7 +53,7 @@ test-cdk: node_modules/.ready cfn-lint ## constructs, snapshots, template invari
 test-cloud: node_modules/.ready ## the local AWS and the end-to-end tests on it, an update from the last release
 	cd test/localaws && go test -timeout 30m ./...
 	cd test && go test -timeout 30m $$(go list ./... | grep -v -e /templates -e /walkthrough)
-	cd test && go test -timeout 30m -count=1 ./walkthrough/... # go test keeps no track of the sources that the CDK app compiles
+	cd test && go test -timeout 30m -count=1 -parallel 3 ./walkthrough/... # go test keeps no track of the sources that the CDK app compiles; one test waits for five minutes
 
 lint: ## formatting, go vet, staticcheck and go mod tidy in every module; the Go API against the last tag
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
