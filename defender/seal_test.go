@@ -76,6 +76,133 @@ func checkNames(t *testing.T, directory string, files []string) {
 	}
 }
 
+// internals are what the package exports with a type of an internal package. They are for the packages
+// of this module: embedders can call them, but not name what they return. The list may only shrink.
+var internals = []string{
+	"Check.Info", "Criteria.Metric", "Criteria.Operator", "Criteria.Value", "Metric", "metric.Info",
+}
+
+func TestNoMoreInternalTypesAreExported(t *testing.T) {
+	var got []string
+	for directory := range limits {
+		files, err := filepath.Glob(filepath.Join(directory, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range files {
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(path, "_test.go") {
+				got = append(got, internalTypes(file)...)
+			}
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, internals) {
+		t.Errorf("exported with internal types: %q, want %q", got, internals)
+	}
+}
+
+func TestInternalTypesOfAFile(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "p.go", `package p
+import ("m/internal/a"; b "m/internal/c"; "m/d")
+type T struct { F a.X; g a.X }
+type U struct { f b.X; D d.X }
+type I interface { M() b.X }
+var V = []b.X{}
+var W b.X
+func F(d.X) {}
+func G(...*b.X) {}
+func (T) H() (a.X, error) { return a.X{}, nil }
+func (T) h() a.X { return a.X{} }`, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := internalTypes(file), []string{"T", "I", "W", "G", "T.H"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// internalTypes returns the exported declarations of a file whose types name an internal package.
+// Types of variables must be written down.
+func internalTypes(file *ast.File) (all []string) {
+	internal := map[string]bool{}
+	for _, i := range file.Imports {
+		path := strings.Trim(i.Path.Value, `"`)
+		if strings.Contains(path+"/", "/internal/") {
+			name := filepath.Base(path)
+			if i.Name != nil {
+				name = i.Name.Name
+			}
+			internal[name] = true
+		}
+	}
+	names := func(node ast.Node) (found bool) {
+		ast.Inspect(node, func(n ast.Node) bool {
+			if f, ok := n.(*ast.Field); ok && len(f.Names) > 0 && !slices.ContainsFunc(f.Names, (*ast.Ident).IsExported) {
+				return false
+			}
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				x, ok := s.X.(*ast.Ident)
+				found = found || ok && internal[x.Name]
+			}
+			return !found
+		})
+		return found
+	}
+	for _, d := range file.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			name := d.Name.Name
+			if d.Recv != nil {
+				name = receiver(d.Recv.List[0].Type) + "." + name
+			}
+			if d.Name.IsExported() && slices.ContainsFunc(typesOf(d.Type), func(t ast.Expr) bool { return names(t) }) {
+				all = append(all, name)
+			}
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				switch spec := spec.(type) {
+				case *ast.TypeSpec:
+					if spec.Name.IsExported() && names(spec.Type) {
+						all = append(all, spec.Name.Name)
+					}
+				case *ast.ValueSpec:
+					if spec.Names[0].IsExported() && spec.Type != nil && names(spec.Type) {
+						all = append(all, spec.Names[0].Name)
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// typesOf returns the types of parameters and results.
+func typesOf(f *ast.FuncType) (all []ast.Expr) {
+	for _, list := range []*ast.FieldList{f.Params, f.Results} {
+		if list != nil {
+			for _, field := range list.List {
+				all = append(all, field.Type)
+			}
+		}
+	}
+	return all
+}
+
+// receiver returns the name of a receiver's type.
+func receiver(t ast.Expr) string {
+	if star, ok := t.(*ast.StarExpr); ok {
+		t = star.X
+	}
+	if id, ok := t.(*ast.Ident); ok {
+		return id.Name
+	}
+	return ""
+}
+
 func TestExportedNamesOfAFile(t *testing.T) {
 	source := `package p
 // T is a type.
