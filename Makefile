@@ -137,7 +137,7 @@ cfn-lint:
 	echo "installing $$pinned"; python3 -m venv --clear .local/cfn-lint && .local/cfn-lint/bin/pip install --quiet --disable-pip-version-check -r test/templates/requirements.txt
 
 node_modules/.ready: package-lock.json | go
-	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or newer (https://nodejs.org); it brings npm, which then installs the pinned Node.js and CDK CLI"; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or newer (https://nodejs.org); it includes npm, which then installs the pinned Node.js and CDK CLI"; exit 1; }
 	@echo "installing the CDK CLI and Node.js that package.json pins"
 	@npm ci --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -140,7 +140,7 @@ func (b *bench) bill(r row, devices float64) {
 	b.row("Device Defender Detect", dollars(detect))
 	b.row("Kinesis and Managed Flink, while nothing happens", dollars(floor))
 	b.row(goals...)
-	b.row("  with SQS as soon as a receive request brings", fmt.Sprintf("%.1f messages", cost.Defaults.LeastReceived(l)))
+	b.row("  with SQS if a receive request returns", fmt.Sprintf("%.1f messages", cost.Defaults.LeastReceived(l)))
 }
 
 func header(format string, args ...any) []string {

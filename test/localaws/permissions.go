@@ -54,7 +54,7 @@ func (c *Cloud) serveRoles() {
 // moving matches frequent operations of queues, which change no policy.
 var moving = regexp.MustCompile(`^AmazonSQS\.(SendMessage|ReceiveMessage|DeleteMessage|ChangeMessageVisibility|Get|List)`)
 
-// mayDeliver tells the emulator whether a topic may send to a queue.
+// mayDeliver returns status 403 to the emulator unless a topic may send to a queue.
 func (c *Cloud) mayDeliver(w http.ResponseWriter, r *http.Request) {
 	if err := c.Permissions.Deliver(c.ctx, "sns.amazonaws.com", r.FormValue("topic"), r.FormValue("queue"), "sqs:SendMessage"); err != nil {
 		http.Error(w, err.Error(), http.StatusForbidden)

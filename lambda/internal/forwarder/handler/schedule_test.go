@@ -40,7 +40,7 @@ func TestScheduleRefreshesAndArchives(t *testing.T) {
 
 func TestTimeIsTakenFromTheScheduleOrTheQueue(t *testing.T) {
 	r := newRig(t)
-	r.handler.Now = func() time.Time { return start } // the function's clock stands still
+	r.handler.Now = func() time.Time { return start } // the function's clock does not move
 	denied := ruleBody(defender.RefusedConnections, "$aws/events/presence/connect_failed/186b5", `{"clientId":"186b5","connectFailureReason":"AUTHORIZATION_FAILED"}`, nil)
 	const id = "refused-connection/us-east-1/186b5/AUTHORIZATION_FAILED"
 	r.must(r.message(denied))
