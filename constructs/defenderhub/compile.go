@@ -111,9 +111,9 @@ func assetCode(a gobuild.Asset) awslambda.Code {
 	})
 }
 
-// compileTogether builds several functions with one go command. That takes hardly longer than one
+// compileAll builds several functions with one go command. That takes hardly longer than one
 // function, because they share most packages. The compile methods of the parts then reuse the
 // result. Errors are ignored here, because those methods repeat and report them.
-func compileTogether(arch Architecture, names ...string) {
+func compileAll(arch Architecture, names ...string) {
 	_, _ = gobuild.Compile(arch.goarch(), names...)
 }

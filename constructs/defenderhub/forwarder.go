@@ -214,7 +214,7 @@ func validateLogLevel(level slog.Level) error {
 
 func validateSeverities(severities map[defender.Source]defender.Severity) error {
 	var f faults
-	for _, s := range sortedKeys(severities) {
+	for _, s := range slices.Sorted(maps.Keys(severities)) {
 		field := "[" + s.String() + "]"
 		if !s.Known() {
 			f.add(field, s.String(), "one of the sources of package defender, such as defender.RejectedReports")

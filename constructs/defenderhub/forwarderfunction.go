@@ -119,13 +119,3 @@ func (f *forwarder) permissions(p ForwarderProps) []awsiam.PolicyStatement {
 	}
 	return append(statements, useKey(p.EncryptionKey)...)
 }
-
-// sortedKeys returns the keys of a map in order, so that errors and templates are the same each time.
-func sortedKeys[K ~int, V any](m map[K]V) []K {
-	keys := make([]K, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}

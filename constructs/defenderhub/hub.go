@@ -470,7 +470,7 @@ func (plan *hubPlan) compile() error {
 		}
 	}
 	for arch, names := range missing {
-		compileTogether(arch, names...)
+		compileAll(arch, names...)
 	}
 	var forwarder, correlator, notifier, verifier error
 	if verification != nil {

@@ -78,7 +78,7 @@ func (p ForwarderProps) validateDetects() error {
 			maps.Copy(severities, j.severities)
 			continue
 		}
-		f.under(field, d.validateApart(live))
+		f.under(field, d.validateUnique(live))
 		maps.Copy(live, j.severities)
 	}
 	if len(live) > contract.MaxLiveBehaviors && len(p.Detects) > 1 {
@@ -87,9 +87,9 @@ func (p ForwarderProps) validateDetects() error {
 	return f.err()
 }
 
-// validateApart reports profiles with behaviors that another Detect of the same forwarder also
+// validateUnique reports profiles with behaviors that another Detect of the same forwarder also
 // has.
-func (p DetectProps) validateApart(others contract.LiveBehaviors) error {
+func (p DetectProps) validateUnique(others contract.LiveBehaviors) error {
 	var f faults
 	for i, profile := range p.profiles() {
 		name := p.profileName(i, profile)

@@ -4,7 +4,8 @@ import "github.com/defenderhub/defenderhub/internal/iotapi"
 
 // kind is everything in which the kinds of behavior differ. Each kind is one type in one
 // file: value.go, size.go, count.go, sum.go, duration.go and reports.go. [compile] and
-// [Traffic] choose the kind; no other code distinguishes the kinds.
+// [Traffic] choose the kind; no other code distinguishes the kinds. Whether first traffic must be
+// confirmed, and whether a criteria has a lower bound, are not kinds: several kinds can have both.
 type kind interface {
 	// digit is the first character of [Compiled.form], so that states of one kind are never
 	// read as those of another.

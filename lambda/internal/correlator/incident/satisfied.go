@@ -40,35 +40,35 @@ type candidate struct {
 }
 
 // anyOrder reports whether each stage can have its number of parts, each part in one stage: it
-// looks for a maximum matching, with one place per needed part.
+// looks for a maximum matching, with one slot per needed part.
 func anyOrder(need []int, counted []candidate) bool {
-	var places []int // stages
+	var slots []int // stages
 	for stage, n := range need {
 		for range n {
-			places = append(places, stage)
+			slots = append(slots, stage)
 		}
 	}
-	if len(counted) < len(places) {
+	if len(counted) < len(slots) {
 		return false
 	}
-	taken := make([]int, len(counted)) // the place of each part, plus one
-	for place := range places {
-		if !assign(place, places, counted, taken, make([]bool, len(counted))) {
+	taken := make([]int, len(counted)) // the slot of each part, plus one
+	for slot := range slots {
+		if !assign(slot, slots, counted, taken, make([]bool, len(counted))) {
 			return false
 		}
 	}
 	return true
 }
 
-// assign finds a part for a place, and moves other places' parts if that helps.
-func assign(place int, places []int, counted []candidate, taken []int, tried []bool) bool {
+// assign finds a part for a slot, and moves other slots' parts if that helps.
+func assign(slot int, slots []int, counted []candidate, taken []int, tried []bool) bool {
 	for i, c := range counted {
-		if tried[i] || !slices.Contains(c.stages, places[place]) {
+		if tried[i] || !slices.Contains(c.stages, slots[slot]) {
 			continue
 		}
 		tried[i] = true
-		if taken[i] == 0 || assign(taken[i]-1, places, counted, taken, tried) {
-			taken[i] = place + 1
+		if taken[i] == 0 || assign(taken[i]-1, slots, counted, taken, tried) {
+			taken[i] = slot + 1
 			return true
 		}
 	}

@@ -45,11 +45,11 @@ type Restater struct {
 }
 
 const (
-	// runs is how often all findings are restated, and runsApart the time between: the maximum
+	// runs is how often all findings are restated, and runInterval the time between: the maximum
 	// duration of an invocation.
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-	runs      = 2
-	runsApart = 15 * time.Minute
+	runs        = 2
+	runInterval = 15 * time.Minute
 	// pause is the time between imports of up to 100 findings. Security Hub allows 10 imports per
 	// second, per account and Region. Using a fifth leaves the rest for new findings and other
 	// products.
@@ -84,7 +84,7 @@ func (r *Restater) Run(ctx context.Context, now time.Time, restate ledger.Restat
 	if errors.Is(err, errOvertaken) {
 		return 0, nil
 	}
-	if err != nil || m.Value.Runs >= runs || m.Value.Runs > 0 && now.Before(time.UnixMilli(m.Value.RanAt).Add(runsApart)) {
+	if err != nil || m.Value.Runs >= runs || m.Value.Runs > 0 && now.Before(time.UnixMilli(m.Value.RanAt).Add(runInterval)) {
 		return 0, err
 	}
 	w := work{Restater: r, now: now, restate: restate, revision: m.Revision}

@@ -66,11 +66,11 @@ type marker struct {
 }
 
 const (
-	// sweeps is how many are enough, and sweepsApart the time between them: the maximum duration
+	// sweeps is how many are enough, and sweepInterval the time between them: the maximum duration
 	// of an invocation.
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-	sweeps      = 2
-	sweepsApart = 15 * time.Minute
+	sweeps        = 2
+	sweepInterval = 15 * time.Minute
 )
 
 // markers returns the document of the marker.
@@ -117,7 +117,7 @@ func (s *Sweeper) Sweep(ctx context.Context, now time.Time) (archived int, err e
 		return 0, err
 	}
 	m := named.Value
-	if m.Live != live || m.Sweeps >= sweeps || m.Sweeps > 0 && now.Before(time.UnixMilli(m.SweptAt).Add(sweepsApart)) {
+	if m.Live != live || m.Sweeps >= sweeps || m.Sweeps > 0 && now.Before(time.UnixMilli(m.SweptAt).Add(sweepInterval)) {
 		return 0, nil
 	}
 	tried := 0
