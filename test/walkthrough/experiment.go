@@ -151,7 +151,7 @@ func (s *story) sizeRule() (rules.Counters, error) {
 // is judged by the first run of the closer that is more than three minutes after its end: nine
 // minutes from here.
 func (s *story) toNextWindow(ctx context.Context) error {
-	const window, into = 5 * time.Minute, 30 * time.Second
+	const window, into = 5 * time.Minute, time.Second
 	now := s.cloud.Clock.Now()
 	return s.pass(ctx, now.Truncate(window).Add(window+into).Sub(now))
 }

@@ -50,7 +50,9 @@ func TestConnectionsAreKept(t *testing.T) {
 		}
 		calls.Wait()
 	}
-	if n := opened.Load(); n != atOnce {
+	// On a busy machine a connection may be closed although its answer was read. Without the client's
+	// limits, two of three calls would open one.
+	if n := opened.Load(); n < atOnce || n >= 2*atOnce {
 		t.Errorf("%d connections were opened for %d concurrent calls, want one for each", n, atOnce)
 	}
 }

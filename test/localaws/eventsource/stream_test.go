@@ -244,8 +244,8 @@ func TestStreamBatchesBySizeWindowAndPayload(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("shardId-0")
+		s.put("shardId-0", "b1")
 		r := runStream(t, s, func(m *eventsource.Mapping) { m.Window = 5 * time.Second }, nil, func(*eventsource.Sources) {
-			s.put("shardId-0", "b1")
 			time.Sleep(3 * time.Second)
 			s.put("shardId-0", "b2")
 			time.Sleep(3 * time.Second)
@@ -420,9 +420,10 @@ func TestBehindCountsUnfinishedRecords(t *testing.T) {
 			}
 			return "", nil
 		}, func(streams *eventsource.Sources) {
+			synctest.Wait() // the first poll has found nothing
 			s.put("shardId-0", "b1", "b2", "b3")
 			if n, err := streams.Behind(t.Context()); n != 3 || err != nil {
-				t.Errorf("%d behind before the first poll, error %v; want 3", n, err)
+				t.Errorf("%d behind before the next poll, error %v; want 3", n, err)
 			}
 			time.Sleep(5 * time.Second)
 		})
