@@ -18,8 +18,8 @@ func validName(s string) bool { return nameForm.MatchString(s) }
 // Dimension limits a behavior to messages on some topics.
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-iot-dimension.html
 type Dimension struct {
-	// TopicFilters are 1 to 5 MQTT topic filters of at most 256 characters. They may contain the
-	// wildcards + and # and ${iot:ClientId}.
+	// TopicFilters are 1 to 5 MQTT topic filters, each of at most 256 bytes and 7 slashes. They may
+	// contain the wildcards + and # and ${iot:ClientId}.
 	TopicFilters []string
 	// NotIn inverts the dimension: messages on all other topics count.
 	NotIn bool

@@ -95,19 +95,20 @@ func learned(m Metric, c Confidence) Criteria {
 // Metric returns the metric that the behavior judges.
 func (c Criteria) Metric() iotapi.MetricInfo { return c.metric }
 
-// Operator returns "" for a learned behavior.
+// Operator returns the comparison operator, "" for a learned behavior.
 func (c Criteria) Operator() iotapi.Operator { return c.operator }
 
-// Value returns an empty value for statistical and learned behaviors.
+// Value returns the value to compare with, an empty one for statistical and learned behaviors.
 func (c Criteria) Value() iotapi.Value { return c.value }
 
-// Window returns 0 if each datapoint is judged by itself.
+// Window returns the time over which datapoints are counted. It is 0 for a learned behavior, and
+// if each datapoint is judged by itself.
 func (c Criteria) Window() Window { return c.window }
 
-// Statistic returns "" unless the behavior is statistical.
+// Statistic returns the percentile of the fleet, "" unless the behavior is statistical.
 func (c Criteria) Statistic() Statistic { return c.statistic }
 
-// Confidence returns "" unless the behavior is learned.
+// Confidence returns the confidence that an alarm needs, "" unless the behavior is learned.
 func (c Criteria) Confidence() Confidence { return c.confidence }
 
 // Type returns STATIC, STATISTICAL or MACHINE_LEARNING, as findings call it.
@@ -217,7 +218,7 @@ func (c Criteria) validateValue() error {
 	return errors.Join(append(faults, eachOnce(v.CIDRs), eachOnce(v.Ports), eachOnce(v.Numbers), eachOnce(v.Strings))...)
 }
 
-// eachOnce reports repeated elements of a list: CloudFormation requires unique elements.
+// eachOnce reports repeated elements of a list, because CloudFormation requires unique ones.
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-iot-securityprofile-metricvalue.html
 func eachOnce[T comparable](list []T) error {
 	var faults []error

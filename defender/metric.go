@@ -79,20 +79,24 @@ func custom(name string, kind iotapi.ValueKind) metric {
 	return metric{iotapi.MetricInfo{Name: name, Unit: "", Side: iotapi.CustomSide, Kind: kind, Windowed: kind == iotapi.NumberValue, Statistical: kind == iotapi.NumberValue}}
 }
 
-// CustomNumber returns the custom metric with this name and the type number.
+// CustomNumber returns the custom metric with this name and the type number. The name is 1 to 128
+// of A-Z a-z 0-9 : _ - and does not begin with "aws:". [Criteria.Validate] reports other names.
 func CustomNumber(name string) NumberMetric { return NumberMetric{custom(name, iotapi.NumberValue)} }
 
-// CustomNumberList returns the custom metric with this name and the type number-list.
+// CustomNumberList returns the custom metric with this name and the type number-list. The rule for
+// names is that of [CustomNumber].
 func CustomNumberList(name string) NumberListMetric {
 	return NumberListMetric{custom(name, iotapi.NumbersValue)}
 }
 
-// CustomStringList returns the custom metric with this name and the type string-list.
+// CustomStringList returns the custom metric with this name and the type string-list. The rule for
+// names is that of [CustomNumber].
 func CustomStringList(name string) StringListMetric {
 	return StringListMetric{custom(name, iotapi.StringsValue)}
 }
 
-// CustomIPAddressList returns the custom metric with this name and the type ip-address-list.
+// CustomIPAddressList returns the custom metric with this name and the type ip-address-list. The
+// rule for names is that of [CustomNumber].
 func CustomIPAddressList(name string) AddressMetric {
 	return AddressMetric{custom(name, iotapi.CIDRsValue)}
 }
@@ -154,7 +158,8 @@ func (m SizeMetric) GreaterThanEqualsPercentile(s Statistic, w Window) Criteria 
 	return statistical(m, iotapi.GreaterThanEquals, s, w)
 }
 
-// Learned compares with the fleet's past datapoints. See docs/detect.md.
+// Learned requires values that are normal compared with the fleet's past datapoints. c is the
+// confidence in a violation that an alarm needs. See docs/detect.md.
 func (m SizeMetric) Learned(c Confidence) Criteria { return learned(m, c) }
 
 // LessThan requires less than n in each window w.
@@ -195,7 +200,8 @@ func (m RateMetric) GreaterThanEqualsPercentile(s Statistic, w Window) Criteria 
 	return statistical(m, iotapi.GreaterThanEquals, s, w)
 }
 
-// Learned compares with the fleet's past datapoints. See docs/detect.md.
+// Learned requires values that are normal compared with the fleet's past datapoints. c is the
+// confidence in a violation that an alarm needs. See docs/detect.md.
 func (m RateMetric) Learned(c Confidence) Criteria { return learned(m, c) }
 
 // LessThan requires less than this number of minutes.
@@ -270,7 +276,8 @@ func (m NumberMetric) GreaterThanEqualsPercentile(s Statistic, w Window) Criteri
 	return statistical(m, iotapi.GreaterThanEquals, s, w)
 }
 
-// Learned compares with the fleet's past datapoints. See docs/detect.md.
+// Learned requires values that are normal compared with the fleet's past datapoints. c is the
+// confidence in a violation that an alarm needs. See docs/detect.md.
 func (m NumberMetric) Learned(c Confidence) Criteria { return learned(m, c) }
 
 // In requires every element to be one of these.

@@ -15,7 +15,8 @@ type SecurityProfile struct {
 	Name string
 	// Description has at most 1000 printable characters on one line.
 	Description string
-	// Behaviors are at most 100, with at most 1000 set elements in total.
+	// Behaviors are at most 100. Their lists have at most 1000 elements in total: networks, ports,
+	// numbers and strings.
 	Behaviors []Behavior
 	// Targets are the things that the profile applies to. A target has at most five profiles.
 	// Default: nil, all things.

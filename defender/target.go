@@ -26,8 +26,8 @@ var (
 	UnregisteredThings = Target{kind: unregisteredThings}
 )
 
-// ThingGroup is the target of all things in a group. The name may be a deploy-time reference, as
-// of a group that the same stack creates.
+// ThingGroup is the target of all things in a group. The name is 1 to 128 of A-Z a-z 0-9 : _ -, or
+// a deploy-time reference, such as that of a group that the same stack creates.
 func ThingGroup(name string) Target { return Target{kind: thingGroup, group: name} }
 
 // Group returns the thing group's name, "" for the other targets.

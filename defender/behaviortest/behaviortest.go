@@ -43,8 +43,8 @@ type Suite struct {
 	Tests     []Test              `json:"tests"`
 }
 
-// Settings are the settings of the self-managed engine that change alarms. Their zero value has
-// the construct's defaults.
+// Settings are the settings of the self-managed engine that change alarms. The zero value
+// means the construct's defaults.
 type Settings struct {
 	// ReportsEvery is the prop SelfManaged.ReportsEvery, in whole minutes from 0:05 to 24:00: an
 	// alarm for devices that stop sending reports.
@@ -65,18 +65,18 @@ type Test struct {
 	Name      string  `json:"name"`
 	Telemetry []Event `json:"telemetry"`
 	// Until is when the test ends. The engine judges a datapoint one or two minutes after its
-	// time, because telemetry may arrive late.
-	// Default: when all datapoints of the events are judged. Set it to test the silence of a device.
+	// time, because telemetry may arrive late. Set Until to test the silence of a device.
+	// Default: when all datapoints of the events are judged.
 	Until Clock `json:"until"`
-	// Alarms are all changes of alarms, in any order.
+	// Alarms are all changes of alarms that must happen, in any order.
 	Alarms []Alarm `json:"alarms"`
 }
 
 // Event is one action of a device: exactly one of Event, Message and Report is set.
 type Event struct {
 	At Clock `json:"at"`
-	// Times is how often the event happens, at intervals of Every.
-	// Default: once.
+	// Times is how often the event happens, at intervals of Every. Times above 1 requires Every.
+	// Default: once, at the time At.
 	Every Clock `json:"every"`
 	Times int   `json:"times"`
 	// Device is the client ID.
@@ -151,7 +151,8 @@ func (r Result) Err() error {
 	return errors.New(text)
 }
 
-// Parse reads the content of a file. The error lists every unknown field and invalid behavior.
+// Parse reads the content of a file. It returns the first syntax error or unknown field, otherwise
+// all faults that [Suite.Validate] finds. It ignores unknown fields within a behavior.
 func Parse(text []byte) (Suite, error) {
 	var tree any
 	if err := yaml.Unmarshal(text, &tree); err != nil {
@@ -170,7 +171,7 @@ func Parse(text []byte) (Suite, error) {
 	return s, s.Validate()
 }
 
-// Run judges all tests. The error is that of [Suite.Validate].
+// Run judges all tests. It returns an error if the suite is invalid or a test cannot be judged.
 func (s Suite) Run() ([]Result, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -186,7 +187,8 @@ func (s Suite) Run() ([]Result, error) {
 	return results, nil
 }
 
-// RunFile runs the tests of a file as subtests.
+// RunFile runs the tests of a file as subtests of t. It ends t if the file cannot be read or is
+// invalid.
 func RunFile(t *testing.T, path string) {
 	t.Helper()
 	text, err := os.ReadFile(path)

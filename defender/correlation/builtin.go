@@ -14,8 +14,8 @@ func BuiltIn() []Rule {
 	}
 }
 
-// StolenIdentity finds a device whose client ID or certificate two clients use, and which connects
-// from an address outside its set. The second stage needs a behavior with the metric
+// StolenIdentity finds a device whose client ID or certificate is used by two clients, and that
+// connects from an address outside its set. The second stage needs a behavior with the metric
 // [defender.SourceIPAddress].
 func StolenIdentity() Rule {
 	return Rule{
@@ -35,7 +35,7 @@ func StolenIdentity() Rule {
 }
 
 // CompromiseChain finds a device that is refused, then opens a port or connects to a new
-// destination, then sends or receives more than usual: in this order, within 24 hours.
+// destination, then sends or receives more than usual: in this order, with the default window.
 func CompromiseChain() Rule {
 	return Rule{
 		Name:        "compromise-chain",

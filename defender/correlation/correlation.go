@@ -21,8 +21,8 @@ type Rule struct {
 	// The composite finding adds the device's name to its title and the stages to its description.
 	// Default: the name, no description, and a general remedy.
 	Title, Description, Remedy string
-	// Stages are the 1 to 10 parts of what the rule looks for; findings must match all of them. One
-	// finding counts for one stage only.
+	// Stages are the 1 to 10 kinds of findings that the rule looks for. Findings must match all of
+	// them. One finding counts for one stage only.
 	Stages []Stage
 	// InOrder requires that each stage begins no earlier than the stage before it. It tolerates
 	// 2 minutes, because the times of AWS's lifecycle events are not exact.
@@ -36,8 +36,8 @@ type Rule struct {
 	// raises it. It never falls while the finding is active.
 	// Default: HIGH.
 	Severity defender.Severity
-	// DistinctProducts is how many different services the parts must be from. Findings of
-	// Device Defender and of defenderhub count as one service.
+	// DistinctProducts is how many different services the parts must be from, at most 10. Findings
+	// of Device Defender and of defenderhub count as one service.
 	// Default: 0, any number.
 	DistinctProducts int
 	// Resources are at most 10 ASFF resource types, such as AwsEc2Instance. If set, the rule
@@ -50,7 +50,7 @@ type Rule struct {
 	Spread Spread
 }
 
-// Stage is one part of what a rule looks for.
+// Stage is one kind of finding that a rule looks for.
 type Stage struct {
 	// Name is 1 to 64 characters for people, such as "a new port". The composite finding's
 	// description lists the stages by name.
@@ -68,7 +68,8 @@ type Stage struct {
 }
 
 // Matcher matches findings. All fields that are set must match; one element of a list is enough.
-// Matchers read products, IDs, types and product fields, never titles.
+// Matchers read products, IDs, types and product fields, never titles. A list has at most 100
+// elements, and a text at most 256 printable characters.
 //
 // Findings of Security Hub's own controls match only if Products names "aws/securityhub".
 type Matcher struct {

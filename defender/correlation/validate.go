@@ -77,7 +77,7 @@ func (f *faults) severity(field string, s defender.Severity) {
 	}
 }
 
-// list reports blank, long and repeated elements.
+// list reports a list that is too long, and blank, long and repeated elements.
 func (f *faults) list(field string, elements []string, most int) {
 	if len(elements) > most {
 		f.add(field, fmt.Sprintf("%d elements", len(elements)), fmt.Sprintf("at most %d", most))
