@@ -103,7 +103,7 @@ func (a *alarms) addInactivity(id string, tuned, defaults InactivityAlarm, descr
 	})
 }
 
-// addThrottled creates an alarm for each ten rules, unless it is off.
+// addThrottled creates an alarm for every ten rules, unless it is off.
 func (a *alarms) addThrottled(tuned Alarm, rules []awscdk.CfnResource) {
 	n := 0
 	for some := range slices.Chunk(rules, maxAlarmMetrics) {

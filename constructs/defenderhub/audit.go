@@ -81,7 +81,7 @@ type AuditProps struct {
 	// RemovalPolicy applies to the audit configuration and to its roles, topic and key.
 	// Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, which keeps them when the stack is
 	// deleted: without a configuration, every check in the account is disabled. Only a failed first
-	// deployment removes them. A second stack then needs Existing.
+	// deployment removes them. A later stack needs Existing.
 	RemovalPolicy awscdk.RemovalPolicy
 	// RunOnDeploy starts an audit after the first deployment, and after each deployment that
 	// changes the checks or their thresholds. The audit runs the checks of the schedule, also with
@@ -203,8 +203,9 @@ type Audit interface {
 	Scheduled() awscdk.CfnResource
 	// ScheduledName is the name of the scheduled audit; nil with NoSchedule.
 	ScheduledName() *string
-	// Start starts an audit with a deployment; nil without RunOnDeploy. Make it depend on what
-	// receives the findings: the findings of an audit that ends earlier are lost.
+	// Start starts an audit with a deployment; nil without RunOnDeploy. Make it depend on the
+	// resources that receive the findings, because findings of an audit that ends before these exist
+	// are lost.
 	Start() awscdk.CustomResource
 	// StartFunction is the function of Start; nil without RunOnDeploy.
 	StartFunction() awslambda.IFunction

@@ -63,7 +63,8 @@ type CorrelateProps struct {
 	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 	// Default: 0, which means 100.
 	BatchSize int
-	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes.
+	// BatchWindow is how long Lambda waits for a batch to fill, in whole seconds from 1 second to
+	// 5 minutes.
 	// Default: 0, which means 5 seconds.
 	BatchWindow time.Duration
 	// MaxConcurrency is the maximum number of concurrent invocations, 2 to 1000.
@@ -83,8 +84,8 @@ type CorrelateProps struct {
 	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 	// Default: 0, which means 256.
 	MemoryMiB int
-	// Timeout is the timeout of the function, 10 seconds to 15 minutes. The queue retries an event
-	// after BatchWindow and six times Timeout, as AWS advises.
+	// Timeout is the timeout of the function, in whole seconds from 10 seconds to 15 minutes. The
+	// queue retries an event after BatchWindow and six times Timeout, as AWS advises.
 	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
 	// Default: 0, which means 1 minute.
 	Timeout time.Duration

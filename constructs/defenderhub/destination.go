@@ -84,7 +84,7 @@ func (f *faults) alarmTopic(scope constructs.Construct, field string, topic awss
 	f.topicHere(scope, field, topic, "an alarm can notify only topics of its own Region")
 }
 
-// topicHere reports a topic in another Region, and why it must be in scope's.
+// topicHere reports a topic that is not in scope's Region, with the reason why it must be.
 func (f *faults) topicHere(scope constructs.Construct, field string, topic awssns.ITopic, why string) {
 	if topic == nil {
 		return

@@ -11,7 +11,8 @@ import (
 )
 
 // resolvedProfile returns a copy of profile for validation. It replaces strings that are known only
-// at deployment with valid ones, and equal strings with equal ones.
+// at deployment with valid ones. Equal groups, topic filters and metrics stay equal, so that
+// validation reports them as repeated. Behaviors get different names.
 func resolvedProfile(profile defender.SecurityProfile) defender.SecurityProfile {
 	if unresolved(profile.Name) {
 		profile.Name = ""

@@ -11,7 +11,7 @@ import (
 // The CDK's enumerations are strings in Go. These checks run first, because jsii panics on an
 // unknown value without naming the prop.
 
-// removalPolicy returns an error for a policy that the resources of this package do not support.
+// removalPolicy reports a policy that the resources of this package do not support.
 func (f *faults) removalPolicy(field string, value awscdk.RemovalPolicy) {
 	switch value {
 	case "", awscdk.RemovalPolicy_DESTROY, awscdk.RemovalPolicy_RETAIN, awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE:
@@ -32,15 +32,15 @@ var retentions = []awslogs.RetentionDays{
 	awslogs.RetentionDays_EIGHT_YEARS, awslogs.RetentionDays_NINE_YEARS, awslogs.RetentionDays_TEN_YEARS, awslogs.RetentionDays_INFINITE,
 }
 
-// retention returns an error for a retention time that CloudWatch Logs does not support.
+// retention reports a retention time that CloudWatch Logs does not support.
 func (f *faults) retention(field string, value awslogs.RetentionDays) {
 	if value != "" && !slices.Contains(retentions, value) {
 		f.add(field, string(value), "one of the constants awslogs.RetentionDays_..., such as awslogs.RetentionDays_ONE_MONTH, or empty for the default")
 	}
 }
 
-// subnetType returns an error for unknown subnet types and for public subnets, in which a function
-// has no access to the internet.
+// subnetType reports unknown subnet types, and public subnets, in which a function has no access to
+// the internet.
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc-internet.html
 func (f *faults) subnetType(field string, value awsec2.SubnetType) {
 	switch value {

@@ -35,7 +35,8 @@ type findingQueueOptions struct {
 	receives          int
 }
 
-// newFindingQueue creates the rule and the queues in scope. Only the rule may send to them.
+// newFindingQueue creates the rule and the queues in scope. The queues' policies
+// let only the rule send; roles of this account may have a permission of their own.
 func newFindingQueue(scope constructs.Construct, o findingQueueOptions) *findingQueue {
 	q := &findingQueue{deadLetters: newQueue(scope, "DeadLetters", o.key, queueOptions{})}
 	q.queue = newQueue(scope, "Queue", o.key, queueOptions{

@@ -58,12 +58,13 @@ type ForwarderProps struct {
 	// thing alone. Device events and the self-managed engine treat these client IDs as one device.
 	// Default: "", ([a-zA-Z0-9:_-]+)#[0-9]+, for example THING#2, as AWS IoT Greengrass connects.
 	ClientPattern string
-	// QuietTime is how long a finding of the rules stays active without a new event, 1 hour to
-	// 80 days. No event ends such a finding.
+	// QuietTime is how long a finding of the rules stays active without a new event, in whole seconds
+	// from 1 hour to 80 days. No event ends such a finding.
 	// Default: 0, which means 7 days.
 	QuietTime time.Duration
 	// Severities replace the severities of sources. The severity of a device event or a behavior
-	// overrides them. A change reaches active findings in hourly runs: docs/findings.md says how many.
+	// overrides them. A change reaches active findings in hourly runs: docs/findings.md says how many
+	// findings a run updates.
 	// Default: nil, LOW for rejected reports, the check's severity for audits, HIGH for composite
 	// findings, MEDIUM for the others.
 	Severities map[defender.Source]defender.Severity
@@ -74,7 +75,7 @@ type ForwarderProps struct {
 	DisconnectSeverities map[string]defender.Severity
 	// EventTypes are the expected types of device events, with their severities. SeverityDefault
 	// keeps the severity of the event. All other types of a device share one finding with the
-	// source's severity, so that a device cannot create any number of findings.
+	// source's severity, so that the number of a device's findings is limited.
 	//
 	// The types, all other severities and the behaviors of SelfManagedProps share the function's
 	// environment of 4 KB. Synthesis fails if they are too large.
@@ -87,7 +88,8 @@ type ForwarderProps struct {
 	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 	// Default: 0, which means 100.
 	BatchSize int
-	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes.
+	// BatchWindow is how long Lambda waits for a batch to fill, in whole seconds from 1 second to
+	// 5 minutes.
 	// Default: 0, which means 2 seconds.
 	BatchWindow time.Duration
 	// MaxConcurrency is the maximum number of concurrent invocations per queue, 2 to 1000.
@@ -113,13 +115,13 @@ type ForwarderProps struct {
 	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 	// Default: 0, which means 256, or more if BatchSize needs it.
 	MemoryMiB int
-	// Timeout is the timeout of the function for events, 10 seconds to 15 minutes. The queues retry
-	// a message after BatchWindow and six times Timeout, as AWS advises.
+	// Timeout is the timeout of the function for events, in whole seconds from 10 seconds to
+	// 15 minutes. The queues retry a message after BatchWindow and six times Timeout, as AWS advises.
 	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
 	// Default: 0, which means 1 minute.
 	Timeout time.Duration
-	// AuditTimeout is the timeout of the function for audits, 1 to 15 minutes. If it ends during an
-	// audit with many findings, the next invocation resumes the audit.
+	// AuditTimeout is the timeout of the function for audits, in whole seconds from 1 to 15 minutes.
+	// If it ends during an audit with many findings, the next invocation resumes the audit.
 	// Default: 0, which means 5 minutes.
 	AuditTimeout time.Duration
 
@@ -273,7 +275,7 @@ type Forwarder interface {
 	// MetricReceived counts messages that arrived.
 	// Default: the sum over 5 minutes.
 	MetricReceived(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricImported counts findings that were imported.
+	// MetricImported counts active findings that were imported; archived ones count separately.
 	// Default: the sum over 5 minutes.
 	MetricImported(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 	// MetricImportCalls counts calls of BatchImportFindings; nil without DetailedMetrics.
@@ -285,10 +287,12 @@ type Forwarder interface {
 	// MetricUnchanged counts findings that needed no import.
 	// Default: the sum over 5 minutes.
 	MetricUnchanged(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricFailed counts findings that could not be imported and are retried.
+	// MetricFailed counts findings that could not be imported. They are retried, unless Security Hub
+	// refused them.
 	// Default: the sum over 5 minutes.
 	MetricFailed(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
-	// MetricRefused counts messages that the forwarder moved to the dead-letter queue.
+	// MetricRefused counts messages that the forwarder moved to the dead-letter queue, and findings
+	// without a message that it sent there.
 	// Default: the sum over 5 minutes.
 	MetricRefused(options *awscloudwatch.MetricOptions) awscloudwatch.IMetric
 	// MetricSecurityHubOff counts imports that failed because Security Hub is not enabled.

@@ -25,7 +25,7 @@ func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Durati
 		statements: f.permissions(p), suppressions: aliasSuppressions(f, p.EncryptionKey),
 	}
 	if events && !p.withoutEvents {
-		// Finds the things to which the certificate of an additional connection is attached.
+		// To find the things to which the certificate of an additional connection is attached.
 		g.statements = append(g.statements, allow([]string{"iot:ListPrincipalThings"}, "*"))
 		g.suppressions = append(g.suppressions, nagSuppression{
 			rule: "AwsSolutions-IAM5", reason: "AWS IoT defines no resource type for listing the things of a certificate, so the action cannot name a resource.",
@@ -42,7 +42,7 @@ func (f *forwarder) newFunction(id string, p ForwarderProps, timeout time.Durati
 	return newGoFunction(f, id, g)
 }
 
-// alarmsShareAuditTopic reports whether alarms have the topic of audits, so that the queue for events
+// alarmsShareAuditTopic reports whether alarms use the topic of audits, so that the queue for events
 // receives the results of audits too.
 func (p ForwarderProps) alarmsShareAuditTopic() bool {
 	topics := []awssns.ITopic{p.DetectTopic}

@@ -130,7 +130,8 @@ func (f *forwarder) consumeAudits(function awslambda.Function) {
 // Security Hub would soon delete. The event's time decides which findings are due. The next event
 // covers unfinished work, so an event is retried for at most an hour.
 //
-// The CDK's target would derive the ID of the permission from the function's path in the app.
+// The CDK's target would derive the ID of the permission from the function's path in the app, which
+// changes if you move the stack into a stage.
 func (f *forwarder) refresh() {
 	f.function.AddToRolePolicy(allow([]string{"dynamodb:Query"}, *f.ledger.TableArn()+"/index/"+contract.LedgerRefreshIndex))
 	f.function.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{RetryAttempts: new(2.0), MaxEventAge: seconds(refreshInterval)})

@@ -52,7 +52,8 @@ type FunctionProps struct {
 	// Architecture is the processor of the functions.
 	// Default: ARM64.
 	Architecture Architecture
-	// LogLevel is the lowest level that is logged.
+	// LogLevel is the lowest level that is logged: slog.LevelDebug, LevelInfo, LevelWarn or
+	// LevelError.
 	// Default: slog.LevelInfo.
 	LogLevel slog.Level
 	// LogRetention is how long logs are kept.

@@ -17,8 +17,8 @@ type filters = awssecurityhub.CfnInsight_AwsSecurityFindingFiltersProperty
 // Device Defender's own integration, which have the same resource types.
 func (d *dashboard) addInsights(incidents bool) {
 	d.insight("Resources", "AWS IoT: devices and resources with the most findings", "ResourceId", open(filters{}))
-	// The title of an audit finding is its check and its reason. GeneratorId does not group findings: it
-	// is another one for each audit finding, and the security profile for a behavior.
+	// The title of an audit finding is its check and its reason. GeneratorId does not group findings:
+	// each audit finding has its own, and a behavior's is its security profile.
 	ofAudits := &[]any{&awssecurityhub.CfnInsight_MapFilterProperty{Comparison: new("EQUALS"), Key: new("ReportType"), Value: new("AuditFinding")}}
 	d.insight("Checks", "AWS IoT: audit checks with the most findings", "Title", open(filters{ProductFields: ofAudits}))
 	d.insight("Urgent", "AWS IoT: critical and high findings", "Title", open(filters{SeverityLabel: equal("CRITICAL", "HIGH")}))

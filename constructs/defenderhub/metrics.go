@@ -42,7 +42,7 @@ func counted(options *awscloudwatch.MetricOptions) awscloudwatch.MetricOptions {
 	return o
 }
 
-// newMetric returns the metric of a resource that the value of a dimension names.
+// newMetric returns the metric of a resource, whose name is the value of dimension.
 func newMetric(namespace, name, dimension string, resource *string, o awscloudwatch.MetricOptions) awscloudwatch.IMetric {
 	dimensions := map[string]*string{dimension: resource}
 	maps.Copy(dimensions, value(o.DimensionsMap))

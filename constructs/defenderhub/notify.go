@@ -73,8 +73,8 @@ type NotifyProps struct {
 	// Default: 0, which means 15 minutes.
 	MembershipAge time.Duration
 
-	// Topic receives the messages as text. It must be a standard topic of the stack's Region. The policy of a
-	// customer-managed key must let IAM policies of this account use it.
+	// Topic receives the messages as text. It must be a standard topic of the stack's Region. The
+	// policy of a customer-managed key must let IAM policies of this account use it.
 	// Default: nil, a new topic, encrypted, TLS only.
 	Topic awssns.ITopic
 	// ChatTopic receives the messages in the schema of Amazon Q Developer in chat applications. The
@@ -93,7 +93,8 @@ type NotifyProps struct {
 	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 	// Default: 0, which means 100.
 	BatchSize int
-	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes.
+	// BatchWindow is how long Lambda waits for a batch to fill, in whole seconds from 1 second to
+	// 5 minutes.
 	// Default: 0, which means 2 seconds.
 	BatchWindow time.Duration
 	// MaxConcurrency is the maximum number of concurrent invocations, 2 to 1000.
@@ -113,8 +114,8 @@ type NotifyProps struct {
 	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 	// Default: 0, which means 256.
 	MemoryMiB int
-	// Timeout is the timeout of the function, 10 seconds to 5 minutes. The queue retries an event
-	// after BatchWindow and six times Timeout, as AWS advises.
+	// Timeout is the timeout of the function, in whole seconds from 10 seconds to 5 minutes. The
+	// queue retries an event after BatchWindow and six times Timeout, as AWS advises.
 	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
 	// Default: 0, which means 1 minute.
 	Timeout time.Duration

@@ -55,8 +55,8 @@ func (n *notify) deploy(p NotifyProps) {
 			contract.EnvLogLevel:           value(p.Function).LogLevel.String(),
 		},
 		// In a flood, an invocation that handles a request for "and N more" also handles events that
-		// need the next one. Lambda would see a loop, and drop a batch after 16 rounds. A request never
-		// causes another one.
+		// cause the next request. Lambda would see a loop and drop a batch after 16 rounds, although
+		// no request causes another one.
 		recursive:  true,
 		statements: n.permissions(p), suppressions: append(aliasSuppressions(n, append(n.topicKeys(), p.EncryptionKey)...), nagSuppression{
 			rule: "AwsSolutions-IAM5", reason: "Any thing of this account and Region may have findings, and its thing groups are in the message.",

@@ -2,7 +2,7 @@ package defenderhub
 
 import "fmt"
 
-// Provision says how a resource is provided that exists once per account and Region.
+// Provision says how to provide a resource that exists once per account and Region.
 type Provision int
 
 const (

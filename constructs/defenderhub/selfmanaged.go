@@ -120,10 +120,10 @@ type SelfManagedProps struct {
 	// minutes from 1 minute to 24 hours.
 	// Default: 0, which means 15 minutes.
 	MembershipAge time.Duration
-	// UnregisteredLifetime is when an alarm about the silence of an unregistered client
-	// (disconnect-duration, ReportsEvery) ends, counted from its last datapoint, in whole minutes
-	// from 1 hour to 365 days. The alarm of a thing ends when the thing is deleted, renamed or moved
-	// out of the targets.
+	// UnregisteredLifetime is how long after its last datapoint an alarm about the silence of an
+	// unregistered client (disconnect-duration, ReportsEvery) ends, in whole minutes from 1 hour to
+	// 365 days. The alarm of a thing ends when the thing is deleted, renamed or moved out of the
+	// targets.
 	// Default: 0, which means 14 days.
 	UnregisteredLifetime time.Duration
 
@@ -131,8 +131,8 @@ type SelfManagedProps struct {
 	// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 	// Default: 0, which means 1000.
 	BatchSize int
-	// BatchWindow is how long Lambda waits for a batch to fill, 1 second to 5 minutes. A longer
-	// window delays findings, but costs less if batches do not fill.
+	// BatchWindow is how long Lambda waits for a batch to fill, in whole seconds from 1 second to
+	// 5 minutes. A longer window delays findings, but costs less if batches do not fill.
 	// Default: 0, which means 10 seconds.
 	BatchWindow time.Duration
 	// MaxConcurrency is the maximum number of concurrent invocations per queue, 2 to 1000. A
@@ -159,8 +159,8 @@ type SelfManagedProps struct {
 	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 	// Default: 0, which means 256.
 	MemoryMiB int
-	// Timeout is the timeout of the functions, 10 seconds to 15 minutes. The queues retry a message
-	// after BatchWindow and six times Timeout, as AWS advises.
+	// Timeout is the timeout of the functions, in whole seconds from 10 seconds to 15 minutes. The
+	// queues retry a message after BatchWindow and six times Timeout, as AWS advises.
 	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
 	// Default: 0, which means 1 minute.
 	Timeout time.Duration
@@ -184,8 +184,8 @@ type SelfManagedProps struct {
 }
 
 const (
-	// leastReportInterval keeps a window of 30 minutes below the number of reports that the engine
-	// can sum exactly, and a window of an hour close to it: see MaxTally in package engine.
+	// leastReportInterval lets the engine sum the 180 reports of a 30-minute window exactly. The
+	// 360 reports of an hour exceed MaxTally in package engine, so their sum is an estimate.
 	leastReportInterval = 10 * time.Second
 	mostReportInterval  = time.Hour
 

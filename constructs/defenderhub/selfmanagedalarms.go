@@ -50,7 +50,7 @@ type SelfManagedAlarmsProps struct {
 	// Default: above 0 messages in 1 of 1 periods.
 	Unreadable Alarm
 	// ThrottledMessages goes off when AWS IoT throttles messages to the rules, because the account has
-	// reached its quota of rule evaluations. With more than ten rules there is an alarm for each ten.
+	// reached its quota of rule evaluations. With more than ten rules, every ten have an alarm.
 	// Default: above 0 messages in 1 of 1 periods.
 	ThrottledMessages Alarm
 }

@@ -30,7 +30,8 @@ type ProductSubscriptionsProps struct {
 	// set.
 	// Default: awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, which keeps them when the stack
 	// is deleted: other users may rely on them, and turning off Security Hub deletes its findings.
-	// Only a failed first deployment removes them. A second stack then needs Existing.
+	// Only a failed first deployment removes them. A later stack must set Existing for those that
+	// were kept.
 	RemovalPolicy awscdk.RemovalPolicy
 }
 

@@ -18,8 +18,8 @@ const deployTime = "a deploy-time reference"
 // unresolved reports whether s contains a token, so that it cannot be validated.
 func unresolved(s string) bool { return *awscdk.Token_IsUnresolved(s) }
 
-// tokenText matches encoded tokens in text: those of strings and lists in any case, and those of
-// numbers that were formatted, also as integers.
+// tokenText matches encoded tokens in text: those of strings and lists in upper or lower case,
+// and those of numbers that were formatted, also as integers.
 // https://docs.aws.amazon.com/cdk/v2/guide/tokens.html
 var tokenText = regexp.MustCompile(`(?i)[$#]\{token\[|-1\.888154589\d*e\+?289|-9223372036854775808`)
 

@@ -24,7 +24,7 @@ type VerificationProps struct {
 	// Function configures the function. It needs network access to AWS IoT and Security Hub.
 	// Default: nil, DefenderHubProps.Function within a DefenderHub, else the zero value.
 	Function *FunctionProps
-	// Prebuilt is the path of a prebuilt lambda/verification, as ForwarderProps.Prebuilt says.
+	// Prebuilt is the path of a prebuilt lambda/verification. See ForwarderProps.Prebuilt.
 	// Default: "", go build compiles it at synthesis.
 	Prebuilt string
 	// EncryptionKey encrypts the queues and the log group. Its policy must let IAM policies of this
@@ -44,7 +44,7 @@ type VerificationProps struct {
 	// Default: above 0 events in 1 of 1 periods.
 	LostEvents Alarm
 
-	// code is that of Prebuilt, or what compile built.
+	// code is the asset of the program, set by compile.
 	code awslambda.Code
 }
 
@@ -58,10 +58,10 @@ func (p VerificationProps) validate() error {
 	return f.err()
 }
 
-// compiles reports whether the function has to be built.
+// compiles reports whether synthesis must compile the program.
 func (p VerificationProps) compiles() bool { return p.Prebuilt == "" }
 
-// compile builds the function where no prebuilt one is given.
+// compile sets code to the program of Prebuilt, or compiles it.
 func (p *VerificationProps) compile() (err error) {
 	p.code, err = functionCode(verificationFunction, value(p.Function).Architecture, p.Prebuilt)
 	return err
