@@ -31,8 +31,8 @@ type API interface {
 	ListPrincipalThings(context.Context, *iot.ListPrincipalThingsInput, ...func(*iot.Options)) (*iot.ListPrincipalThingsOutput, error)
 }
 
-// ErrUnresolved is in every error: AWS IoT could not answer now, for example because it throttled.
-// Nothing is known about the client, and the lookup may be retried.
+// ErrUnresolved is wrapped by every error of a lookup: AWS IoT could not answer now, for example
+// because it throttled. Nothing is known about the client, and the lookup may be retried.
 var ErrUnresolved = errors.New("thing cannot be resolved now")
 
 // Config of [Certificates]. MaxAge and Size are required.
@@ -51,16 +51,16 @@ type Config struct {
 type Certificates struct {
 	api    API
 	config Config
-	// only has the things of certificates with exactly one: a device that connects with ever new
-	// client IDs looks up its certificate once.
+	// only caches the result of [Certificates.Thing], so that a device that connects with ever new
+	// client IDs causes one lookup.
 	only *memory.Answers[string]
 	// joined has the things of additional connections, "" if the certificate does not prove it.
 	joined *memory.Answers[string]
 }
 
 // thingAge is how long a certificate's thing is cached for its other client IDs. It is short,
-// because answers derived from it are cached for [Config.MaxAge] again. With AWS IoT's
-// quota some 600 are looked up in it, so more than mostOnly would be expired answers.
+// because answers derived from it are cached for [Config.MaxAge] again. AWS IoT's quota allows
+// some 600 lookups in this time, so answers beyond mostOnly would be expired.
 const (
 	thingAge = time.Minute
 	mostOnly = 10_000

@@ -36,7 +36,7 @@ type Version[V any] struct {
 	Revision int64
 }
 
-// attempts limits how often concurrent invocations may make a write conflict.
+// attempts is how often a write that conflicts with concurrent invocations is tried.
 const attempts = 10
 
 // Read returns the newest version.

@@ -18,9 +18,9 @@ func WithMargin(ctx context.Context, margin time.Duration) (context.Context, con
 	return context.WithDeadline(ctx, deadline.Add(-min(margin, time.Until(deadline)/4)))
 }
 
-// Half returns a context that ends when half of ctx's time has passed. It is for calls without
-// which the work goes on, such as lookups for a text: if their service does not answer, they fail
-// early enough for the work, and all later ones fail at once.
+// Half returns a context that ends when half of ctx's time has passed. It is for calls that the
+// work can do without, such as lookups for a text: if their service does not answer, they fail early
+// enough for the work, and all later ones fail at once.
 func Half(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -37,7 +37,7 @@ const (
 )
 
 // Settle calls settle for each element, several at once. The context ends before the invocation does:
-// if the queue is slow, only the elements that are left fail, not the whole batch.
+// if the queue is slow, only the remaining elements fail, not the whole batch.
 func Settle[E any](ctx context.Context, all []E, settle func(context.Context, E)) {
 	ctx, cancel := WithMargin(ctx, answerTime)
 	defer cancel()

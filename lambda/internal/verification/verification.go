@@ -186,8 +186,8 @@ func (h *Handler) findings(ctx context.Context, all []*violation) (map[string]hu
 	return byKey, nil
 }
 
-// put copies a state, and reports whether Detect has it. If it has not, done reports whether nothing
-// more can be done: otherwise the messages must be retried.
+// put copies a state, and reports whether Detect has it. If not, done reports whether nothing more
+// can be done: otherwise the messages must be retried.
 func (h *Handler) put(ctx context.Context, violation string, state types.VerificationState) (copied, done bool) {
 	_, err := h.IoT.PutVerificationStateOnViolation(ctx, &iot.PutVerificationStateOnViolationInput{ViolationId: &violation, VerificationState: state})
 	var invalid *types.InvalidRequestException

@@ -61,9 +61,9 @@ func (s *Starter) Handle(ctx context.Context, event cfn.Event) (physicalID strin
 	return id, map[string]any{"TaskId": task}, nil
 }
 
-// start waits until fewer on-demand audits are running, and until the account's configuration is
-// effective. Right after the configuration is written, AWS may not know yet that a check is
-// enabled.
+// start starts an audit and returns its ID, "" if too many on-demand audits are running. It retries,
+// because one of them may end, and because AWS may not know yet that a check is enabled right after
+// the account's configuration is written.
 func (s *Starter) start(ctx context.Context, checks []string) (task string, err error) {
 	backoff := retry.Backoff{First: 2 * time.Second, Longest: 15 * time.Second, Random: s.Random}
 	for failures := 1; ; failures++ {

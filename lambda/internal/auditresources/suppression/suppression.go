@@ -45,9 +45,9 @@ func New(api API, on host.Host) *Suppressor {
 	return &Suppressor{IoT: api, Log: on.Logger(slog.LevelInfo), Now: on.Now, Random: on.Random}
 }
 
-// Handle makes the suppression of the event exist as its properties say, or not exist after
-// Delete and after its end. A suppression that somebody else made fails Create and Update, and
-// outlives Delete.
+// Handle creates or changes the suppression as the event's properties say. It deletes the suppression
+// on Delete and after its end. If somebody else made the suppression, Create and Update fail, and
+// Delete leaves it.
 func (s *Suppressor) Handle(ctx context.Context, event cfn.Event) (physicalID string, data map[string]any, err error) {
 	wanted, err := read(event)
 	if event.RequestType == cfn.RequestDelete {
@@ -70,8 +70,8 @@ func (s *Suppressor) Handle(ctx context.Context, event cfn.Event) (physicalID st
 // errConflict is not retried: only a person can resolve it.
 var errConflict = errors.New("somebody else made this suppression")
 
-// try repeats what fails: right after an audit configuration is written, AWS may not know yet that
-// a check is enabled, and many suppressions may be throttled.
+// try retries a failed call: right after an audit configuration is written, AWS may not know yet
+// that a check is enabled, and calls for many suppressions may be throttled.
 func (s *Suppressor) try(ctx context.Context, call func() error) error {
 	backoff := retry.Backoff{First: 2 * time.Second, Longest: 15 * time.Second, Random: s.Random}
 	for failures := 1; ; failures++ {
@@ -82,8 +82,8 @@ func (s *Suppressor) try(ctx context.Context, call func() error) error {
 	}
 }
 
-// put creates the suppression, or changes it if it is ours. It creates first: so nobody can make
-// one between a look and the creation.
+// put creates the suppression, or changes it if it is ours. It first tries to create it, so that
+// nobody else can create it between a check and the creation.
 func (s *Suppressor) put(ctx context.Context, w suppression) error {
 	_, err := s.IoT.CreateAuditSuppression(ctx, &iot.CreateAuditSuppressionInput{
 		CheckName: &w.check, ResourceIdentifier: w.resource, Description: &w.description, ExpirationDate: w.until, SuppressIndefinitely: w.forever(),
@@ -126,7 +126,7 @@ func (s *Suppressor) remove(ctx context.Context, w suppression) error {
 // suppression is what the properties of the custom resource ask for.
 type suppression struct {
 	check string
-	// name is the resource for people.
+	// name identifies the resource in logs and errors.
 	name     string
 	resource *types.ResourceIdentifier
 	// until is nil for a suppression without end.

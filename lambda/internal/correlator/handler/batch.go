@@ -266,7 +266,7 @@ func readable(r findingevent.Resource) bool {
 	return r.ID != "" && len(r.Type)+len(r.ID)+len(r.Partition)+len(r.Region) <= maxResource
 }
 
-// partOf returns a finding with one state.
+// partOf returns a finding as a part with one state.
 func partOf(e findingevent.Event, d incident.Entity, stages map[string][]int) incident.Part {
 	p := incident.Part{
 		Finding: asff.RelatedFinding{ProductARN: e.ProductARN, ID: e.ID}, Service: correlation.Service(e), Matches: stages, Start: started(e),

@@ -141,7 +141,7 @@ func (h *Handler) ask(ctx context.Context, tied []incident.Part) (map[string]inc
 	return truth, nil
 }
 
-// withEqual adds a value to a filter that has it not yet.
+// withEqual adds a value to a filter, unless the filter has it already.
 func withEqual(all []types.StringFilter, value string) []types.StringFilter {
 	if slices.ContainsFunc(all, func(f types.StringFilter) bool { return *f.Value == value }) {
 		return all

@@ -16,12 +16,13 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/correlator/state"
 )
 
-// maxUsers is how many devices with parts of their own a finding about a shared resource updates at
-// once. The others are updated with their next finding.
+// maxUsers is how many devices are updated at once with a finding about a resource that they share,
+// of those with parts of their own. The others are updated with their next finding.
 const maxUsers = 100
 
 // used returns the shared resources of a device and the findings about them. Before it reads them
-// it links the device to them, so that an invocation that writes such a finding later finds it.
+// it links the device to them, so that an invocation that writes such a finding later finds the
+// device.
 func (h *Handler) used(ctx context.Context, home entity.Home, subject string, d *document, now time.Time) (uses []string, parts []incident.Part, err error) {
 	uses, err = h.Entities.Uses(ctx, home, d.Entity, now)
 	if err != nil && !certificate.CanRetry(err) {

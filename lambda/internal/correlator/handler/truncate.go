@@ -13,7 +13,7 @@ import (
 // Limits of what is kept of an entity. An item of 400 KB has room for that and for the outbox.
 const (
 	maxParts = 200
-	// maxBytes limits the JSON of all parts, and fewParts is how many are never longer.
+	// maxBytes limits the JSON of all parts. As few as fewParts never exceed it.
 	maxBytes = 200 << 10
 	fewParts = 20
 )

@@ -78,7 +78,7 @@ const (
 	keepShared = asff.FindingLifetime + 7*24*time.Hour
 	// retryOutbox is the delay after which the schedule sends an outbox again.
 	retryOutbox = time.Minute
-	// attempts limits how often concurrent invocations may make a write conflict.
+	// attempts is how often a write that conflicts with concurrent invocations is tried.
 	attempts = 10
 )
 
@@ -213,7 +213,7 @@ func (h *Handler) put(ctx context.Context, record *state.Record, d *document, no
 	return h.putUntil(ctx, record, d, now, h.expires(*d, now))
 }
 
-// putUntil writes the next revision, which the table may delete at a time.
+// putUntil writes the next revision, which the table may delete after expires.
 func (h *Handler) putUntil(ctx context.Context, record *state.Record, d *document, now, expires time.Time) error {
 	d.Clock = now.UnixMilli()
 	text, err := json.Marshal(d)
@@ -296,7 +296,8 @@ func (h *Handler) rulesOf(e incident.Entity) []incident.Rule {
 func (h *Handler) decide(ctx context.Context, home entity.Home, subject string, d *document, now time.Time) (time.Time, error) {
 	rules := h.rulesOf(d.Entity)
 	next := d.drop(rules, now)
-	// If the outbox has no room for all, the longest unsent are first: a flood holds back none.
+	// If the outbox has no room for all, those that were sent the longest time ago are first, so that
+	// a flood holds back none.
 	slices.SortStableFunc(rules, func(a, b incident.Rule) int { return cmp.Compare(d.Shown[a.Digest].SentAt, d.Shown[b.Digest].SentAt) })
 	for _, r := range rules {
 		parts, uses := d.Parts, []string(nil)
@@ -330,8 +331,9 @@ func (h *Handler) decide(ctx context.Context, home entity.Home, subject string, 
 const keepRemoved = 48 * time.Hour
 
 // drop stops sending the composite findings of rules that are no longer deployed: the forwarder
-// archives them. If such a rule returns before, its next decision is sent whatever it is. Otherwise
-// a finding whose parts ended meanwhile would stay active. drop returns when it must be called again.
+// archives them. If such a rule is deployed again before that, its next decision is always sent:
+// otherwise a finding whose parts ended meanwhile would stay active. drop returns when it must be
+// called again.
 func (d *document) drop(rules []incident.Rule, now time.Time) (next time.Time) {
 	for digest, s := range d.Shown {
 		if slices.ContainsFunc(rules, func(r incident.Rule) bool { return r.Digest == digest }) {
@@ -368,8 +370,8 @@ func (s shown) before(known time.Time, r incident.Rule) incident.Past {
 }
 
 // repeatAt is when an active composite finding is sent again although nothing changed: after an
-// hour, then daily. So it also returns if its rule was removed for a while, and Security Hub does
-// not delete it.
+// hour, then daily. So the finding also returns if its rule was removed for a while, and Security Hub
+// does not delete it.
 func (s shown) repeatAt() time.Time {
 	sent := time.UnixMilli(s.SentAt)
 	if s.SentAt-s.Since < time.Hour.Milliseconds() {

@@ -122,8 +122,8 @@ func (s *Store) Link(ctx context.Context, resource, device string, until time.Ti
 	return s.put(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: it})
 }
 
-// Users returns at most so many of the devices that use a shared resource, and whether there are
-// more.
+// Users returns at most that many (most) of the devices that use a shared resource, and whether
+// there are more.
 func (s *Store) Users(ctx context.Context, resource string, most int) (devices []string, more bool, err error) {
 	err = s.pages(ctx, resource, userPrefix, func(items []item) bool {
 		for _, it := range items {
@@ -200,7 +200,8 @@ func (s *Store) pages(ctx context.Context, partition, prefix string, each func([
 type Page item
 
 // DueShards is the number of partitions of the index of due records: each allows 1,000 writes per
-// second. The schedule reads every shard each minute, so more of them cost at rest.
+// second. The schedule reads every shard each minute, so more shards cost more
+// even without events.
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
 const DueShards = 4
 

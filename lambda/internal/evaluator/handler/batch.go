@@ -101,8 +101,8 @@ func bySubject(records []*record) []*visit {
 }
 
 // visitAll reads, judges and writes things, and sends their transitions and samples. Each visit
-// has its own error. Calls of AWS IoT end with lookups, so that one that hangs does not cost the
-// results.
+// has its own error. Calls of AWS IoT use the context lookups, which ends earlier than ctx, so that
+// the results are written even if such a call hangs.
 func (h *Handler) visitAll(ctx, lookups context.Context, visits []*visit) {
 	forEach(slices.Collect(slices.Chunk(visits, state.LoadSize)), func(some []*visit) {
 		subjects := make([]string, len(some))
@@ -170,8 +170,9 @@ func newest(visits []*visit) time.Time {
 	return at
 }
 
-// sample adds the things' measurements to the fleet's distributions, under an ID derived from
-// them. Missing values hardly move a percentile, so telemetry is not retried for them.
+// sample adds the things' measurements to the fleet's distributions. The ID of the addition is
+// derived from the things and their records, so that a retried batch counts once. Missing values
+// hardly move a percentile, so telemetry is not retried for them.
 func (h *Handler) sample(ctx context.Context, visits []*visit) {
 	var all []engine.Samples
 	var oldest time.Time

@@ -260,7 +260,8 @@ func bare(i state.Item) state.Item {
 	return i
 }
 
-// lost reports whether retrying is useless. The outbox frees its space when it is sent.
+// lost reports whether retrying is useless. An item that is too large may fit after its outbox is
+// sent.
 func (v *visit) lost() bool {
 	return errors.Is(v.err, state.ErrState) || errors.Is(v.err, state.ErrTooLarge) && len(v.item.Outbox) == 0
 }

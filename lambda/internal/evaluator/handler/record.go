@@ -28,7 +28,7 @@ type record struct {
 	sent  time.Time
 	again bool
 
-	// kind for the metrics, "unknown" if the record has none.
+	// kind is the value for the metrics, "unknown" if the record has none.
 	kind string
 	// subject identifies the device, "" if the record has nothing to judge. principal is the
 	// sender's.

@@ -21,7 +21,7 @@ type settings struct {
 	membership time.Duration
 	// reportInterval is the configured interval of device reports.
 	reportInterval time.Duration
-	// targets of the profiles that do not apply to all things, with the names of thing groups.
+	// targets are those of the profiles that do not apply to all things, with the names of thing groups.
 	targets     map[string][]string
 	reportTopic string
 	// unregistered is [engine.Config.UnregisteredLifetime].

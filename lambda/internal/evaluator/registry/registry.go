@@ -2,9 +2,9 @@
 // uses the principal first, as AWS IoT authenticated it, and the client ID second.
 //
 // Besides the call for the certificate, a client costs at most one DescribeThing, with groups one
-// more ListThingGroupsForThing, and each group one DescribeThingGroup for all its things. Then
-// nothing while the answer is cached. A Region's quotas are 350 calls per second of DescribeThing
-// and 100 of each call for groups (unverified, from a listing of Service Quotas; all adjustable).
+// more ListThingGroupsForThing, and each group one DescribeThingGroup for all its things. A cached
+// answer costs nothing. A Region's quotas are 350 calls per second of DescribeThing and 100 of each
+// call for groups (unverified, from a listing of Service Quotas; all adjustable).
 package registry
 
 import (

@@ -13,7 +13,7 @@ import (
 	"github.com/defenderhub/defenderhub/lambda/internal/attribute"
 )
 
-// Progress is how far the evaluator has come.
+// Progress is how far the evaluator has judged the telemetry.
 type Progress struct {
 	// At is when the evaluator last wrote it, the zero time if never.
 	At time.Time
@@ -26,7 +26,7 @@ type Progress struct {
 const LagAge = 2 * time.Minute
 
 // beats is how often Beat tries. Without the heartbeat of the last telemetry of a stream, the closer
-// takes that telemetry for a backlog until newer telemetry arrives.
+// mistakes that telemetry for a backlog until newer telemetry arrives.
 const beats = 5
 
 // Beat stores progress, unless a greater lag was stored recently.

@@ -47,16 +47,17 @@ type Backlog struct {
 	Log     *slog.Logger
 
 	mu sync.Mutex
-	// throttledUntil is how long this environment leaves states without an attempt.
+	// throttledUntil is until when this environment leaves states without an attempt.
 	throttledUntil time.Time
 }
 
 const (
-	// lease is how long a drainer is believed to work without a word. It renews the lease at a third
-	// of it, also while it waits for newer states.
+	// lease is how long other invocations assume that a drainer works although it does not renew the
+	// lease. The drainer renews it after a third of it, also while it waits for newer states.
 	lease = 30 * time.Second
-	// lastLook is the time from a look that found nothing to the last look. The index, and an
-	// invocation that is about to rely on the drainer, may lag behind.
+	// lastLook is how long a drainer that found nothing waits for its last look, if another
+	// invocation relied on it. The index, and an invocation that is about to rely on the drainer,
+	// may lag behind.
 	lastLook = 15 * time.Second
 	// believed is how long an environment leaves states after a throttled call.
 	believed = 10 * time.Second
@@ -244,8 +245,8 @@ func (d *drain) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		// A state waits for a newer one as long as the import of all takes. So at most the time
-		// until Security Hub shows the last state doubles, and a flapping device costs one import.
+		// A state waits for a newer one as long as the import of all takes. So the time until
+		// Security Hub shows the last state at most doubles, and a flapping device costs one import.
 		quiet := min(time.Duration(size/asff.MaxFindingsPerImport)*importsEvery, longestQuiet)
 		seen, err := d.pass(ctx, now, now.Add(-quiet))
 		if err != nil {

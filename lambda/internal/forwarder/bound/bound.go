@@ -117,7 +117,8 @@ const (
 )
 
 // admit returns the findings of a group that are admitted, with as many of the new ones as there is
-// room for. If the group has raised its limit, no end needs a place: its beginning gets none.
+// room for. If the group has raised as many as its limit allows, no end needs a place: its beginning
+// gets none.
 func (b *Bounds) admit(ctx context.Context, group string, expires bool, raised, ended []string) ([]string, error) {
 	ends := b.cached(group, endedList)
 	list, err := b.list(ctx, group, raisedList, expires, raised, without(ended, ends))
@@ -181,7 +182,7 @@ func (b *Bounds) remember(group, kind string, list []string) {
 	b.known[kind+" "+group] = list
 }
 
-// lists is the document of a group's list. Its key contains a hash, because clients choose parts
+// lists returns the document of a group's list. Its key contains a hash, because clients choose parts
 // of a group. Earlier versions of the program have only the list of raised findings, in this form.
 func (b *Bounds) lists(group, kind string, expires bool) document.Document[[]string] {
 	sum := sha256.Sum256([]byte(group))

@@ -19,10 +19,10 @@ import (
 // message is a message of the queue in progress.
 type message struct {
 	events.SQSMessage
-	// source for the metrics, "unknown" if the message has none.
+	// source is the value for the metrics, "unknown" if the message has none.
 	source string
 	mapper mapping.Mapper
-	// signals, or the task of an audit notification.
+	// signals are those of the message; task is that of an audit notification, which has no signals.
 	signals []signal.Signal
 	task    *mapping.AuditTask
 	outcome outcome.Outcome

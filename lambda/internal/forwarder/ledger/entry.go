@@ -54,8 +54,8 @@ type Entry struct {
 	// ImportedAt is when an import was last confirmed.
 	ImportedAt int64 `json:"importedAt,omitempty"`
 
-	// DoubtedAt is when Security Hub first failed the finding, for a reason that may pass, since
-	// its last success; 0 if it has not failed since.
+	// DoubtedAt is when Security Hub first failed the finding since its last success, for a reason
+	// that may be temporary; 0 if it has not failed since.
 	DoubtedAt int64 `json:"doubtedAt,omitempty"`
 
 	// LeftAt is when, since the last import, a state was first left in the ledger for the next
@@ -150,8 +150,8 @@ const (
 	pendingAfter = time.Hour
 	// longestLeft is how long newer states may postpone the import of a state that was left.
 	longestLeft = 10 * time.Minute
-	// doubtFor is how long Security Hub may fail a finding for a reason that may pass. In that
-	// time, a message is tried about thirty times.
+	// doubtFor is how long Security Hub may fail a finding for a reason that may be temporary. In
+	// that time, a message is tried about thirty times.
 	doubtFor = 24 * time.Hour
 	// maxDoc leaves room for keys in an item of 400 KB. One finding always fits, but not two of
 	// the maximum size.

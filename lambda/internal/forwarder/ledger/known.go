@@ -14,7 +14,7 @@ import (
 )
 
 // Known are confirmed, active findings of audit checks as they were at one time, in a tenth of
-// their size. An audit reads them by a few queries instead of one read per finding.
+// their size. An audit reads them with a few queries instead of one read per finding.
 //
 // They may be out of date, so they only decide about repeats, whose write has a condition.
 type Known map[[16]byte]known

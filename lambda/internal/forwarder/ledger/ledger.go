@@ -46,7 +46,7 @@ type Claim struct {
 	Import bool
 }
 
-// attempts limits how often concurrent invocations may make a write conflict.
+// attempts is how often a write that conflicts with concurrent invocations is tried.
 const attempts = 10
 
 // atOnce is how many records are read or written before the next ones are encoded. It limits the
@@ -246,8 +246,8 @@ func (l *Ledger) confirm(ctx context.Context, now time.Time, claims []Claim, fau
 	}
 }
 
-// Leave makes claims due at once that their messages do not import after all. It ignores those that
-// a newer claim has replaced, which has an owner of its own.
+// Leave makes claims due at once whose messages do not import them after all. It ignores claims that
+// a newer one has replaced, which has an owner of its own.
 func (l *Ledger) Leave(ctx context.Context, now time.Time, claims []Claim) []error {
 	faults := make([]error, len(claims))
 	var writes []Record
@@ -290,9 +290,9 @@ func (l *Ledger) BacklogSize(ctx context.Context, now time.Time, most int) (int,
 	return n * shards, err
 }
 
-// Doubt records that Security Hub failed a claim for a reason that may pass. It reports whether
-// that has lasted too long. Until Security Hub accepts the finding again, later claims count from
-// the first failure: otherwise a daily report would be retried for a day each time.
+// Doubt records that Security Hub failed a claim for a reason that may be temporary. It reports
+// whether that has lasted too long. Until Security Hub accepts the finding again, later claims count
+// from the first failure: otherwise a daily report would be retried for a day each time.
 func (l *Ledger) Doubt(ctx context.Context, now time.Time, c Claim) (over bool, err error) {
 	e := c.Entry
 	over = e.DoubtedAt != 0 && now.Sub(time.UnixMilli(e.DoubtedAt)) >= doubtFor
@@ -360,8 +360,8 @@ func (l *Ledger) Due(ctx context.Context, now time.Time, each func([]Entry) erro
 	return l.due(ctx, now, now, each)
 }
 
-// Active is [Ledger.Due] for all findings that are active or unconfirmed, except those whose
-// import is due now or later. It may miss a finding that was just claimed.
+// Active is [Ledger.Due] for all findings that are active or unconfirmed, except those that
+// were imported at now or later. It may miss a finding that was just claimed.
 func (l *Ledger) Active(ctx context.Context, now time.Time, each func([]Entry) error) error {
 	return l.due(ctx, now, now.Add(refreshAfter-time.Second), each)
 }

@@ -20,7 +20,7 @@ import (
 
 // Mapper maps messages to findings for one account and Region.
 type Mapper struct {
-	// Account, Partition and Region into which findings are imported.
+	// Account, Partition and Region are those into which findings are imported.
 	Account, Partition, Region string
 	// EventTopic is the topic filter of device events.
 	EventTopic string

@@ -16,8 +16,8 @@ const (
 	Left
 	// Refused: Security Hub will never accept it.
 	Refused
-	// Failing: Security Hub fails it alone, for a reason that may pass; the message must be
-	// retried.
+	// Failing: Security Hub fails it alone, for a reason that may be temporary; the message
+	// must be retried.
 	Failing
 	// Retry: it was not imported, or the result is unknown; the message must be retried.
 	Retry

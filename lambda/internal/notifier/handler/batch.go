@@ -154,8 +154,8 @@ func (b *batch) retry(m *received, reason error) {
 	b.Log.Warn("event is retried", "message", m.MessageId, "finding", m.event.Key(), "reason", reason.Error())
 }
 
-// settleMessage sends an unreadable message to the dead-letter queue, and sets when a message that
-// must be received again will be.
+// settleMessage sends an unreadable message to the dead-letter queue, and sets the time after
+// which a message that must be retried is received again.
 func (b *batch) settleMessage(ctx context.Context, m *received) {
 	if m.refused != "" {
 		if err := b.deadLetter(ctx, m); err != nil {
@@ -195,7 +195,7 @@ type run struct {
 
 func (r run) newest() findingevent.Event { return r.messages[len(r.messages)-1].event }
 
-// of returns the event with an order, if the run has it.
+// of returns the event with order o, if the run has it.
 func (r run) of(o findingevent.Order) (findingevent.Event, bool) {
 	for _, m := range r.messages {
 		if m.event.Order.Compare(o) == 0 {

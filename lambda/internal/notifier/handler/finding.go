@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// attempts limits how often concurrent invocations may make a write conflict.
+	// attempts is how often a write that conflicts with concurrent invocations is tried.
 	attempts = 10
 	// orphaned is how long other events wait for the event that owes a message. The event itself is
 	// received again within minutes, unless somebody purged the queue.

@@ -66,10 +66,11 @@ func (h *Handler) stored(ctx context.Context, list string, l message.List) error
 }
 
 const (
-	// sending is how long an invocation may take to send a list and to delete its lines: 16 at once
-	// are tens of thousands.
+	// sending is how long an invocation may take to send a list and to delete its lines. With 16
+	// deletions at once, that is enough for tens of thousands of lines.
 	sending = 25 * time.Second
-	// polls is after how many seconds without a change the invocation with a claim has ended.
+	// polls is the number of seconds without a change after which the invocation with the claim has
+	// certainly ended. It must exceed sending.
 	polls = 30
 )
 

@@ -22,9 +22,9 @@ import (
 
 // announce writes the record, and sends a message or stores its line for a list.
 //
-// The record with the message that is owed is written first: an invocation that loses against a
-// newer event reports nothing. A crash after it lets the event, when it is received again, publish
-// the message; a crash between Publish and the next write lets it publish the message a second time.
+// It first writes the record with the message that is owed, so that an invocation that loses against
+// a newer event reports nothing. After a crash, the event is received again: then it publishes the
+// message that is still owed, a second time if the crash was between Publish and the next write.
 func (b *batch) announce(ctx context.Context, n message.Notice, f record.Finding, d decision) error {
 	e, next := n.Event, d.next
 	if n.Device.Groups == nil {

@@ -39,8 +39,8 @@ func dots(r []rune) map[int]bool {
 
 var scheme = regexp.MustCompile(`:([/\\]{1,2})|(?i:\b(mailto|tel|sms|data|javascript|file|news|sip|sips|skype|slack|xmpp)):`)
 
-// plain returns data for a plain text. Mail clients turn addresses into links, so an address is
-// written as hxxp[://]example[.]com would be.
+// plain returns data for a plain text. Mail clients turn addresses into links, so https://example.com
+// is written as https[://]example[.]com.
 func plain(s string, n int) string {
 	r := []rune(safetext.Escape(s))
 	if found := dots(r); len(found) > 0 {
@@ -103,8 +103,8 @@ var lookalikes = map[rune]rune{
 	'|': '｜', '@': '＠', '#': '＃', '\\': '＼', ':': '：', '$': '＄', '^': '＾',
 }
 
-// maxSubject is the maximum length of a subject, in characters. It must be ASCII, without line
-// breaks and control characters.
+// maxSubject is the length that a subject must stay below, in characters. A subject must be ASCII,
+// without line breaks and control characters.
 // https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
 const maxSubject = 100
 
