@@ -232,7 +232,7 @@ func fitResources(resources []Resource, maxValue int) []Resource {
 	return resources
 }
 
-// fit returns r, or one with new details, which are another pointer.
+// fit returns r within Security Hub's limits. If its details change, they are a new pointer.
 func (r Resource) fit(maxValue int) Resource {
 	r.Type = orText(fitText(r.Type, maxResourceType), "Other")
 	r.ID = orText(fitID(r.ID, maxResourceID), "unknown")

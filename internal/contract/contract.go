@@ -48,8 +48,8 @@ const (
 	EnvIngestQueueURL = "DEFENDERHUB_INGEST_QUEUE_URL"
 	// EnvTelemetryQueueURL is the evaluator's queue of telemetry; "" if a stream is used.
 	EnvTelemetryQueueURL = "DEFENDERHUB_TELEMETRY_QUEUE_URL"
-	// EnvTelemetryStream is the evaluator's stream of telemetry, which the closer reads about; ""
-	// if a queue is used.
+	// EnvTelemetryStream is the evaluator's stream of telemetry, which the closer checks for unread
+	// records; "" if a queue is used.
 	EnvTelemetryStream = "DEFENDERHUB_TELEMETRY_STREAM"
 	// EnvReportsRule is the name of the IoT rule for device reports.
 	EnvReportsRule = "DEFENDERHUB_REPORTS_RULE"
@@ -81,7 +81,7 @@ const (
 	StateDueShards = 16
 
 	// StateProgressKey is both keys of the item with the evaluator's progress. StateHeartbeat is
-	// when it last judged, in ms since 1970. StateLag is how far it was behind, in ms.
+	// when it last wrote the item, in ms since 1970. StateLag is how far it was behind, in ms.
 	// StateProgressVersion is the version of this form, now ProgressVersion.
 	StateProgressKey     = "progress"
 	StateHeartbeat       = "at"
@@ -101,8 +101,8 @@ const (
 	LedgerRefreshShard = "refreshShard"
 	LedgerRefreshAt    = "refreshAt"
 
-	// MetricNamespace is the namespace of the forwarder's metrics. Each metric has the dimension
-	// MetricDimensionForwarder (the function's name), and exists a second time with
+	// MetricNamespace is the namespace of all functions' metrics. Each metric of the forwarder has the
+	// dimension MetricDimensionForwarder (the function's name), and exists a second time with
 	// MetricDimensionSource added.
 	MetricNamespace          = "DefenderHub"
 	MetricDimensionForwarder = "Forwarder"
@@ -118,7 +118,8 @@ const (
 	MetricArchived  = "Archived"
 	MetricUnchanged = "Unchanged"
 	MetricFailed    = "Failed"
-	// MetricRefused counts messages sent to the dead-letter queue.
+	// MetricRefused counts messages sent to the dead-letter queue, and findings that the forwarder
+	// sent there without a message.
 	MetricRefused = "Refused"
 	// MetricImportCalls counts calls of BatchImportFindings, retries included, with
 	// [EnvDetailedMetrics]. Its source is MetricSourceImport.

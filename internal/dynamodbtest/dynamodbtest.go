@@ -50,7 +50,8 @@ type Service struct {
 	Stale func(since time.Duration) bool
 	// Now is the clock, which is needed only for Stale.
 	Now func() time.Time
-	// Observe gets each access to an item, except those of queries. It must not call the service.
+	// Observe gets each access to an item, except queries and eventually consistent reads. It must
+	// not call the service.
 	// Default: nil.
 	Observe func(Access)
 	// PageItems is the maximum number of items that a query reads for a page. AWS's limit is 1 MB.

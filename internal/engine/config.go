@@ -37,8 +37,8 @@ type Config struct {
 	ClientPattern string `json:"clientPattern,omitempty"`
 	// MembershipMinutes is how long the registry's answer about a thing is cached.
 	MembershipMinutes int `json:"membershipMinutes"`
-	// UnregisteredMinutes is when an alarm about missing signals ends after its last datapoint,
-	// for a client ID that is not a thing. Default: [DefaultUnregisteredLifetime], for 0.
+	// UnregisteredMinutes is how long after its last datapoint an alarm about missing signals ends,
+	// for a client ID that is not a thing. Default: 0, [DefaultUnregisteredLifetime].
 	UnregisteredMinutes int `json:"unregisteredMinutes,omitempty"`
 }
 

@@ -9,9 +9,9 @@ import (
 	"slices"
 )
 
-// MaxTally is how many distinct events of a window are recorded. Below it counts and sums are
-// exact. From it on the recorded events are a uniform sample, those with the smallest hashes, from
-// which both are estimated. The standard error of a count is 1/sqrt(MaxTally-2), 6.3 %.
+// MaxTally is how many distinct events of a window are recorded. Below this number, counts and sums
+// are exact. At this number, the recorded events are a uniform sample, those with the smallest
+// hashes, from which both are estimated. The standard error of a count is 1/sqrt(MaxTally-2), 6.3 %.
 const MaxTally = 256
 
 // tally counts and adds up distinct events by ID. Adding is commutative, and duplicates change

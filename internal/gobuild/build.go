@@ -35,7 +35,8 @@ type Asset struct{ Dir, Hash string }
 // Executable is the path of the asset's program.
 func (a Asset) Executable() string { return filepath.Join(a.Dir, Bootstrap) }
 
-// Compile builds the functions that this process has not built yet.
+// Compile builds the functions with these names that this process has not built yet. It returns the
+// assets, by name, of all functions that this process has built for goarch.
 func Compile(goarch string, names ...string) (map[string]Asset, error) {
 	compiled.Lock()
 	defer compiled.Unlock()

@@ -35,7 +35,7 @@ type Result struct {
 	Samples map[engine.FleetKey][]float64
 }
 
-// linkedTime is how long after a disconnection AWS IoT returns the time of it.
+// linkedTime is how long after a disconnection AWS IoT returns its time.
 // https://docs.aws.amazon.com/iot/latest/apireference/API_iotdata_GetConnection.html
 const linkedTime = 30 * time.Minute
 

@@ -23,7 +23,7 @@ const Accuracy = 0.01
 
 // maxBins is the maximum number of bins of each sign. If there are more, the lowest are merged.
 // Only bins with values count, so that one outlier, which a single device may report, does not
-// merge all others. So many adjacent bins span the values from 1 to 10^17.
+// merge all others. That many adjacent bins span the values from 1 to 10^17.
 const maxBins = 2048
 
 // A value closer to 0 than leastValue counts as 0, and one beyond greatestValue is refused: both
