@@ -79,8 +79,9 @@ func (t Template) EngineTables() []string {
 	return all
 }
 
-// Queues returns the logical IDs of the queues that our functions use, or that what invokes them uses,
-// with the dead-letter queues of all these. A stack may have queues of others with similar names.
+// Queues returns the logical IDs of the queues that our functions use, or that the resources that
+// invoke them use, with the dead-letter queues of all these. A stack may have queues of others with
+// similar names.
 func (t Template) Queues() map[string]bool {
 	kinds, functions := map[string]string{}, map[string]bool{}
 	for _, r := range t.Resources {

@@ -93,7 +93,7 @@ func (r run) look(ctx context.Context, waiting map[string]*Finding) error {
 	return nil
 }
 
-// earlier sets the states of findings that Security Hub has, active, from an earlier audit, and
+// earlier sets the states of findings that Security Hub has as ACTIVE from an earlier audit, and
 // removes them from waiting. They keep that audit's generator: the forwarder does not import an
 // unchanged repeat for 30 days. Whether AWS's integration does is not documented.
 func (r run) earlier(ctx context.Context, waiting map[string]*Finding) error {

@@ -38,8 +38,8 @@ func Main(version string, args []string, commands ...*Command) int {
 	go func() {
 		<-signals
 		cancel(errInterrupted)
-		// Only another Ctrl-C is the user's wish to leave everything: timeout and shells may send
-		// SIGTERM and SIGHUP twice.
+		// Only a second Ctrl-C means that the user wants to leave everything in place: timeout and
+		// shells may send SIGTERM and SIGHUP twice.
 		for another := range signals {
 			if another == os.Interrupt {
 				stopUndo()

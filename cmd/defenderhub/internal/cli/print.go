@@ -169,7 +169,7 @@ func cell(v reflect.Value) string {
 
 // Styled is a value that has a color on terminals.
 type Styled interface {
-	// Style is the number of an ANSI style, "" for none.
+	// Style returns the number of an ANSI style, "" for none.
 	Style() string
 }
 

@@ -125,7 +125,7 @@ type letters struct {
 }
 
 // Reasons groups the messages of the dead-letter queues with these URLs by reason. It reads about
-// most of them, and makes them visible to others again.
+// that many (most), and makes them visible to others again.
 func Reasons(ctx context.Context, s *cli.Session, api SQS, urls []string, most int) (found []Group, err error) {
 	var from []queue
 	for _, url := range urls {

@@ -93,8 +93,8 @@ func queues(ctx context.Context, api assembly.Stacks, stack string) ([]queue, er
 	return all, nil
 }
 
-// receive returns the messages of the queues, and stops after about most of them. They are invisible
-// to others until show is called, at most for the time hidden.
+// receive returns the messages of the queues, and stops after about that many (most). They are
+// invisible to others until show is called, at most for the time hidden.
 func receive(ctx context.Context, api SQS, s *cli.Session, all []queue, most int) ([]message, error) {
 	var got []message
 	for _, q := range all {

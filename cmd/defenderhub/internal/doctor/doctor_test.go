@@ -201,7 +201,6 @@ func TestOnlyOurQueuesAreRead(t *testing.T) {
 	}
 }
 
-// AWS does not say in which order it lists audits.
 func TestUnsupportedCheckIsLeftOutOfTheConfigurationToo(t *testing.T) {
 	const check = "LOGGING_DISABLED_CHECK"
 	r := assembly.Resource{Properties: map[string]any{"TargetCheckNames": []any{check}}}
@@ -212,6 +211,7 @@ func TestUnsupportedCheckIsLeftOutOfTheConfigurationToo(t *testing.T) {
 	}
 }
 
+// AWS does not say in which order it lists audits.
 func TestLastAuditIsTheNewest(t *testing.T) {
 	starts := map[string]int64{"a": 1796000000, "b": 1796090000, "c": 1795000000}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

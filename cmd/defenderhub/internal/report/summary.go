@@ -44,7 +44,8 @@ func (t tally) add(name string, s defender.Severity) {
 	}
 }
 
-// most returns the n rows with the most findings, the most severe ones first.
+// most returns the n rows with the most findings of the highest severity. If rows are equal, the next
+// severity decides, and so on.
 func (t tally) most(n int) []row {
 	rows := t.rows()
 	slices.SortFunc(rows, func(a, b row) int { return cmp.Or(slices.Compare(b.Counts, a.Counts), cmp.Compare(a.Name, b.Name)) })

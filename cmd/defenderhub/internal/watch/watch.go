@@ -21,9 +21,9 @@ const (
 	// overlap is how far before the newest finding each query begins, because a finding may be imported
 	// after another one with a later UpdatedAt.
 	overlap = 15 * time.Minute
-	// lateness is overlap for one query in each lateEvery. AWS's integration usually sends findings of an
-	// audit within an hour, and a backlog of the forwarder may last longer. Not every query begins so
-	// early: 10,000 findings are 100 calls, and the quota is three calls per second.
+	// lateness replaces overlap in one query per lateEvery. AWS's integration usually sends findings
+	// of an audit within an hour, and a backlog of the forwarder may last longer. Not every query
+	// begins so early: 10,000 findings are 100 calls, and the quota is three calls per second.
 	lateness  = 6 * time.Hour
 	lateEvery = 5 * time.Minute
 )
