@@ -178,7 +178,7 @@ var (
 	dated   = regexp.MustCompile(`(?i)list prices?[^.\n]* 20\d\d-\d\d[^.\n]*check the AWS pages?`)
 )
 
-// Prices change, so a section with a table of prices must say of when they are, and where to look.
+// Prices change, so a section with a table of prices must state their month and refer to AWS's pages.
 func TestTablesOfPricesAreDated(t *testing.T) {
 	tables := 0
 	for _, page := range pages(t) {

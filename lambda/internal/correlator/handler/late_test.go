@@ -50,7 +50,7 @@ func TestPolicyFindingBetweenReadAndWrite(t *testing.T) {
 	}
 }
 
-// A policy's finding counts for as long as Security Hub keeps it without an update, and is forgotten
+// A policy's finding counts for as long as Security Hub keeps it without an update, and is deleted
 // afterwards.
 func TestPolicyFindingOutlivesTheWindows(t *testing.T) {
 	const day = 24 * time.Hour
