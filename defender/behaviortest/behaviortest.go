@@ -33,6 +33,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/offline"
 )
 
 // Suite is the content of a file: behaviors and their tests.
@@ -152,7 +153,7 @@ func (r Result) Err() error {
 }
 
 // Parse reads the content of a file. It returns the first syntax error or unknown field, otherwise
-// all faults that [Suite.Validate] finds. It ignores unknown fields within a behavior.
+// all faults that [Suite.Validate] finds.
 func Parse(text []byte) (Suite, error) {
 	var tree any
 	if err := yaml.Unmarshal(text, &tree); err != nil {
@@ -167,6 +168,13 @@ func Parse(text []byte) (Suite, error) {
 	strict.DisallowUnknownFields()
 	if err := strict.Decode(&s); err != nil {
 		return Suite{}, errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	}
+	var raw struct{ Behaviors []json.RawMessage }
+	if err := json.Unmarshal(document, &raw); err != nil {
+		return Suite{}, err
+	}
+	if err := offline.CheckFields(raw.Behaviors); err != nil {
+		return Suite{}, err
 	}
 	return s, s.Validate()
 }

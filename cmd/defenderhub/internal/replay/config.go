@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -61,6 +63,9 @@ func parseConfig(text []byte) (engine.Config, error) {
 	if err := json.Unmarshal(document, &in); err != nil {
 		return engine.Config{}, err
 	}
+	if err := checkFields(document); err != nil {
+		return engine.Config{}, err
+	}
 	if len(in.Profiles) > 0 && len(in.Behaviors) > 0 {
 		return engine.Config{}, errors.New("the file has both profiles and behaviors")
 	}
@@ -68,6 +73,10 @@ func parseConfig(text []byte) (engine.Config, error) {
 	if len(in.Profiles) == 0 {
 		if len(in.Behaviors) == 0 {
 			return engine.Config{}, errors.New("the file has no behaviors")
+		}
+		suite := behaviortest.Suite{Behaviors: in.Behaviors, Settings: in.Settings, Tests: []behaviortest.Test{{Name: "replay"}}}
+		if err := suite.Validate(); err != nil {
+			return engine.Config{}, err
 		}
 		config = engine.Config{
 			Profiles: []engine.ProfileConfig{{Name: "behaviors", Behaviors: in.Behaviors}}, Reports: true, BatchSeconds: batchSeconds,
@@ -82,6 +91,31 @@ func parseConfig(text []byte) (engine.Config, error) {
 	}
 	_, err = config.Compile()
 	return config, err
+}
+
+// checkFields returns an error for a field that does not exist in the behaviors that a user wrote, or
+// in the settings beside them. The output of the AWS CLI has more fields beside its behaviors.
+func checkFields(document []byte) error {
+	var raw struct {
+		Behaviors       []json.RawMessage
+		Settings, Tests json.RawMessage
+	}
+	if err := json.Unmarshal(document, &raw); err != nil {
+		return err
+	}
+	if err := offline.CheckFields(raw.Behaviors); err != nil || raw.Settings == nil && raw.Tests == nil {
+		return err
+	}
+	strict := json.NewDecoder(bytes.NewReader(document))
+	strict.DisallowUnknownFields()
+	var file struct {
+		Behaviors, Tests any
+		Settings         behaviortest.Settings
+	}
+	if err := strict.Decode(&file); err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return nil
 }
 
 // measuring returns a configuration that measures every metric, in windows of five minutes and in the
