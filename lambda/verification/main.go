@@ -16,5 +16,7 @@ import (
 func main() {
 	clients, err := verification.AWS(context.Background())
 	host.ExitOn("verification", err)
-	lambda.Start(verification.New(clients, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr}).Handle)
+	handler, err := verification.New(clients, host.Host{Environ: os.Environ(), Now: time.Now, Metrics: os.Stdout, Log: os.Stderr})
+	host.ExitOn("verification", err)
+	lambda.Start(handler.Handle)
 }

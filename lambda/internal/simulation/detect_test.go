@@ -59,7 +59,10 @@ func (w *world) deployVerification() {
 }
 
 func buildVerification(e *environment, on host.Host) (handler, error) {
-	h := verification.New(verification.Clients{IoT: things{e}, SecurityHub: importer{e}}, on)
+	h, err := verification.New(verification.Clients{IoT: things{e}, SecurityHub: importer{e}}, on)
+	if err != nil {
+		return nil, err
+	}
 	return func(ctx context.Context, event json.RawMessage) (any, error) {
 		var batch events.SQSEvent
 		if err := json.Unmarshal(event, &batch); err != nil {

@@ -59,9 +59,13 @@ func AWS(ctx context.Context) (Clients, error) {
 	return Clients{IoT: iot.NewFromConfig(cfg), SecurityHub: securityhub.NewFromConfig(cfg)}, nil
 }
 
-// New returns the function's handler.
-func New(clients Clients, on host.Host) *Handler {
-	return &Handler{Clients: clients, Log: on.Logger(slog.LevelInfo)}
+// New returns the function's handler. It reads the log level from the environment.
+func New(clients Clients, on host.Host) (*Handler, error) {
+	level, err := host.LogLevel(on.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	return &Handler{Clients: clients, Log: on.Logger(level)}, nil
 }
 
 // violationField is the product field with the violation's ID, in findings of Detect's own

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -17,6 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/securityhub"
 	hubtypes "github.com/aws/aws-sdk-go-v2/service/securityhub/types"
 
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/lambda/internal/host"
 	"github.com/defenderhub/defenderhub/lambda/internal/verification"
 )
 
@@ -173,5 +176,17 @@ func TestPermanentFailuresAreNotRetried(t *testing.T) {
 	slices.Sort(failed)
 	if want := []string{"2", "3", "4", "6"}; !slices.Equal(failed, want) || f.states["fine"] == "" {
 		t.Errorf("failed %v, want %v; copied %v", failed, want, f.states)
+	}
+}
+
+func TestLogLevelIsThatOfTheEnvironment(t *testing.T) {
+	for level, want := range map[string]slog.Level{"": slog.LevelInfo, "ERROR": slog.LevelError} {
+		h, err := verification.New(verification.Clients{}, host.Host{Environ: []string{contract.EnvLogLevel + "=" + level}, Log: io.Discard})
+		if err != nil || h.Log.Enabled(t.Context(), want-1) || !h.Log.Enabled(t.Context(), want) {
+			t.Errorf("level %q: error %v, want %s", level, err, want)
+		}
+	}
+	if _, err := verification.New(verification.Clients{}, host.Host{Environ: []string{contract.EnvLogLevel + "=LOUD"}}); err == nil {
+		t.Error("the level LOUD is accepted")
 	}
 }
