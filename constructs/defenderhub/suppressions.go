@@ -59,9 +59,13 @@ var resourceForms = map[string]struct {
 	"policyVersionIdentifier": {regexp.MustCompile(`^[\w+=,.@-]{1,128}/[0-9]+$`), "the name and version of a policy, such as fleet/1"},
 	"roleAliasArn":            {regexp.MustCompile(`^[\w=,@-]{1,128}$`), "the name of a role alias"},
 	"cognitoIdentityPoolId":   {regexp.MustCompile(`^[\w-]+:[0-9a-f-]+$`), "the ID of a Cognito identity pool, such as eu-west-1:12345678-..."},
-	"clientId":                {regexp.MustCompile(`^.{1,128}$`), "a client ID of 1 to 128 bytes"},
+	"clientId":                {regexp.MustCompile(`^.+$`), "a client ID of 1 to 128 bytes"},
 	"account":                 {regexp.MustCompile(`^$`), "nothing: the check is about the account"},
 }
+
+// maxClientID is in bytes.
+// https://docs.aws.amazon.com/general/latest/gr/iot-core.html#message-broker-limits
+const maxClientID = 128
 
 var whyForm = regexp.MustCompile(`^[[:graph:] ]*[[:graph:]][[:graph:] ]*$`)
 
@@ -95,7 +99,7 @@ func (s AuditSuppression) validate() error {
 		if field == "policyVersionIdentifier" {
 			f.add("Resource", deployTime, form.want+", known at synthesis")
 		}
-	} else if !form.form.MatchString(s.Resource) {
+	} else if !form.form.MatchString(s.Resource) || field == "clientId" && len(s.Resource) > maxClientID {
 		f.add("Resource", s.Resource, form.want)
 	}
 	if s.Until.Nanosecond() != 0 {

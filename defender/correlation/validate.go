@@ -235,7 +235,7 @@ func (f *faults) spread(r Rule) {
 		f.add("Spread.Devices", c.Devices, "2 to 10000 devices")
 	}
 	if c.Share < 0 || c.Share > 1 || c.Share != c.Share {
-		f.add("Spread.Share", c.Share, "a share of the fleet over 0 and up to 1")
+		f.add("Spread.Share", c.Share, "a share of the fleet above 0 and up to 1")
 	}
 	if len(r.Stages) > 1 {
 		f.add("Stages", fmt.Sprintf("%d stages", len(r.Stages)), "one stage in a rule with Spread")
