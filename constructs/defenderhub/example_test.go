@@ -2,10 +2,13 @@ package defenderhub_test
 
 import (
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/jsii-runtime-go"
 
@@ -212,6 +215,35 @@ func Example_notify() {
 			Digest: &defenderhub.DigestProps{DailyAt: "17:30"},
 		},
 	})
+}
+
+// All functions run in a VPC without NAT, keep their logs for a year, and write Debug lines.
+func Example_vpc() {
+	vpc := awsec2.Vpc_FromLookup(stack, jsii.String("Vpc"), &awsec2.VpcLookupOptions{VpcName: jsii.String("fleet")})
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Function: &defenderhub.FunctionProps{
+			VPC:          vpc,
+			VPCSubnets:   &awsec2.SubnetSelection{SubnetType: awsec2.SubnetType_PRIVATE_ISOLATED},
+			LogRetention: awslogs.RetentionDays_ONE_YEAR,
+			LogLevel:     slog.LevelDebug,
+		},
+	})
+}
+
+// One dashboard shows the parts, incidents and messages; Security Hub gets insights about them.
+func Example_dashboard() {
+	defenderhub.NewDefenderHub(stack, jsii.String("Hub"), &defenderhub.DefenderHubProps{
+		Correlate: &defenderhub.CorrelateProps{},
+		Notify:    &defenderhub.NotifyProps{Emails: []string{"security@example.com"}},
+		Dashboard: &defenderhub.DashboardProps{},
+	})
+}
+
+// The parts that a security team deploys alone: AWS's integration and a daily audit, without
+// forwarder and engine.
+func Example_auditAlone() {
+	defenderhub.NewProductSubscriptions(stack, jsii.String("Subscriptions"), nil)
+	defenderhub.NewAudit(stack, jsii.String("Audit"), nil)
 }
 
 // The machine that synthesizes has no Go: use functions that an earlier build step compiled.

@@ -6,7 +6,34 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/jsii-runtime-go"
 )
+
+// Users copy the examples. Those that need a file of the user are only compiled.
+func TestExamplesCanBeSynthesized(t *testing.T) {
+	for name, example := range map[string]func(){
+		"README": Example, "behaviors": Example_behaviors, "self-managed": Example_selfManaged, "parts": Example_parts, "suppressions": Example_suppressions,
+		"large fleet": Example_largeFleet, "existing audit": Example_existingAudit, "own topic": Example_ownTopic, "everything": Example_forwardEverything,
+		"alarms": Example_alarms, "correlate": Example_correlate, "many accounts": Example_manyAccounts, "campaign": Example_campaignOfALargeFleet,
+		"notify": Example_notify, "VPC": Example_vpc, "dashboard": Example_dashboard, "audit alone": Example_auditAlone,
+	} {
+		t.Run(name, func(t *testing.T) {
+			app = awscdk.NewApp(nil)
+			stack = awscdk.NewStack(app, jsii.String("Fleet"), &awscdk.StackProps{Env: &awscdk.Environment{Account: jsii.String("123456789012"), Region: jsii.String("us-east-1")}})
+			example()
+			resources := 0
+			for _, a := range *app.Synth(nil).Stacks() {
+				of, _ := a.Template().(map[string]any)["Resources"].(map[string]any)
+				resources += len(of)
+			}
+			if resources < 2 {
+				t.Errorf("%d resources, want at least 2", resources)
+			}
+		})
+	}
+}
 
 // Each Go snippet of README and the docs is the body of an Example, so that the compiler checks it.
 func TestDocsShowTheExamples(t *testing.T) {
