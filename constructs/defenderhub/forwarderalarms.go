@@ -52,7 +52,7 @@ func (f *forwarder) newAlarms(props ForwarderProps) []awscloudwatch.IAlarm {
 	a.add("SecurityHubOffAlarm", p.SecurityHubOff, Alarm{Periods: 1},
 		"Security Hub CSPM is not enabled in this account and Region. Enable it. Security events wait up to 14 days", f.MetricSecurityHubOff(nil))
 	a.add("ImportFailuresAlarm", p.ImportFailures, Alarm{Periods: 3},
-		"Imports of findings fail and are retried. Read the reason in the forwarder's log", f.MetricFailed(nil))
+		"Imports of findings fail. Those that Security Hub does not refuse are retried. Read the reason in the forwarder's log", f.MetricFailed(nil))
 	a.add("ErrorsAlarm", p.Errors, Alarm{Periods: 3},
 		"The forwarder crashes or times out, and its messages are retried. Read its log",
 		failed(f.parts()...))
