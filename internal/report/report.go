@@ -113,7 +113,8 @@ func reportID(v any) (string, bool) {
 }
 
 // ports returns a datapoint of the list and one of the count. One port may listen on several
-// interfaces. Port 0 cannot listen, so the list is complete without it.
+// interfaces. Port 0 cannot listen, so the list is complete without it, and only the agent's own
+// total counts it.
 func (r *Report) ports(metrics node, long, short, listName, countName string) {
 	listening, ok := r.object(metrics, long, short)
 	if !ok {
@@ -121,14 +122,18 @@ func (r *Report) ports(metrics node, long, short, listName, countName string) {
 	}
 	items, hasList := r.list(listening, "ports", "pts")
 	ports, seen := make([]uint16, 0, len(items)), map[uint16]bool{}
-	whole := true
+	whole, zeros := true, 0
 	for _, item := range items {
 		fields, _ := item.(map[string]any)
 		v, _ := node{fields: fields}.pick("port", "pt")
 		port, isNumber := asNumber(v)
 		if !isNumber || port < 1 || port > math.MaxUint16 || port != math.Trunc(port) {
 			r.discard(listening.child("ports"))
-			whole = whole && isNumber && port == 0
+			if isNumber && port == 0 {
+				zeros++
+			} else {
+				whole = false
+			}
 			continue
 		}
 		if p := uint16(port); !seen[p] {
@@ -138,15 +143,16 @@ func (r *Report) ports(metrics node, long, short, listName, countName string) {
 	if hasList {
 		r.Values[listName] = iotapi.Value{Ports: ports}
 	}
-	r.total(listening, listName, countName, hasList, whole, len(items))
+	r.total(listening, listName, countName, hasList, whole, len(items), zeros)
 }
 
 // total returns the datapoint of a count: total if the agent sends it, because the list may be a
-// sample, else the list's length. If total is unreadable, the list may or may not be a sample.
-func (r *Report) total(n node, listName, countName string, hasList, whole bool, length int) {
+// sample, else the list's length without the elements that do not count. If total is unreadable, the
+// list may or may not be a sample.
+func (r *Report) total(n node, listName, countName string, hasList, whole bool, length, without int) {
 	total, ok, given := r.count(n, "total", "t")
 	if !given {
-		total, ok = int64(length), hasList
+		total, ok = int64(length-without), hasList
 	}
 	if ok {
 		r.Values[countName] = iotapi.Value{Count: &total}
@@ -209,22 +215,26 @@ func (r *Report) connections(metrics node) {
 	if hasList {
 		r.Values[name] = iotapi.Value{CIDRs: addresses}
 	}
-	r.total(established, name, defender.EstablishedTCPConnections.Info().Name, hasList, whole, len(items))
+	r.total(established, name, defender.EstablishedTCPConnections.Info().Name, hasList, whole, len(items), 0)
 }
 
 // remoteAddress accepts an address with or without port and, as some agents write it, IPv6 without
-// brackets. Its last group counts as port if the rest is an address.
+// brackets. Its last group counts as port if it can be one and the rest is an address.
 func remoteAddress(text string) (string, error) {
 	if ap, err := netip.ParseAddrPort(text); err == nil {
 		return ap.Addr().Unmap().WithZone("").String(), nil
 	}
-	host := text
+	first, second := text, text
 	if i := strings.LastIndexByte(text, ':'); i >= 0 {
-		host = text[:i]
+		if _, err := strconv.ParseUint(text[i+1:], 10, 16); err == nil {
+			first = text[:i]
+		} else {
+			second = text[:i] // such as 192.0.2.1:*
+		}
 	}
-	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	a, err := netip.ParseAddr(strings.Trim(first, "[]"))
 	if err != nil {
-		a, err = netip.ParseAddr(strings.Trim(text, "[]"))
+		a, err = netip.ParseAddr(strings.Trim(second, "[]"))
 	}
 	if err != nil {
 		return "", err

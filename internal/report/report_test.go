@@ -119,6 +119,8 @@ func TestDecodeReadsReportsOfAgents(t *testing.T) {
 			map[string]iotapi.Value{"aws:listening-tcp-ports": {Ports: []uint16{22}}, "aws:num-listening-tcp-ports": count(2)}, nil},
 		"IPv6 with and without brackets": {`{` + header + `"metrics": {"tc": {"ec": {"cs": [{"rad": "[2001:db8::1]:443"}, {"rad": "2001:db8::2:443"}, {"rad": "::ffff:192.0.2.1:80"}, {"rad": "192.0.2.1:1"}]}}}}`,
 			map[string]iotapi.Value{"aws:destination-ip-addresses": {CIDRs: []string{"2001:db8::1", "2001:db8::2", "192.0.2.1"}}, "aws:num-established-tcp-connections": count(4)}, nil},
+		"addresses without port, whose rest is an address": {`{` + header + `"metrics": {"tc": {"ec": {"cs": [{"rad": "::ffff:192.0.2.1"}, {"rad": "[::ffff:192.0.2.2]"}, {"rad": "[2001:db8::1:2]"}, {"rad": "2001:db8::1:bad"}, {"rad": "192.0.2.3:*"}]}}}}`,
+			map[string]iotapi.Value{"aws:destination-ip-addresses": {CIDRs: []string{"192.0.2.1", "192.0.2.2", "2001:db8::1:2", "2001:db8::1:bad", "192.0.2.3"}}, "aws:num-established-tcp-connections": count(5)}, nil},
 		"addresses without port": {`{` + header + `"metrics": {"tc": {"ec": {"cs": [{"rad": "2001:db8::bad"}, {"rad": "[2001:db8::3]"}, {"rad": "2001:db8:1:2:3:4:5:6"}, {"rad": "192.0.2.9"}]}}}}`,
 			map[string]iotapi.Value{"aws:destination-ip-addresses": {CIDRs: []string{"2001:db8::bad", "2001:db8::3", "2001:db8:1:2:3:4:5:6", "192.0.2.9"}}, "aws:num-established-tcp-connections": count(4)}, nil},
 		"custom metrics alone": {`{` + header + `"custom_metrics": {"battery": [{"number": -0.5}], "nets": [{"ip_list": ["10.0.0.0/8"]}]}}`,
@@ -251,6 +253,15 @@ func TestPartialLists(t *testing.T) {
 		got, err := Decode([]byte(`{` + header + `"met":{"tp":` + tc.tcp + `}}`))
 		if err != nil || !reflect.DeepEqual(got.Partial, tc.want) {
 			t.Errorf("%s: got %+v, error %v, want %+v", name, got.Partial, err, tc.want)
+		}
+	}
+}
+
+func TestPortZeroIsNotCounted(t *testing.T) {
+	for tcp, want := range map[string]int64{`{"pts":[{"pt":22},{"pt":0}]}`: 1, `{"pts":[{"pt":22},{"pt":0}],"t":2}`: 2, `{"pts":[{"pt":22},{"pt":"x"}]}`: 2} {
+		got, err := Decode([]byte(`{` + header + `"met":{"tp":` + tcp + `}}`))
+		if err != nil || !reflect.DeepEqual(got.Values["aws:num-listening-tcp-ports"], count(want)) {
+			t.Errorf("%s: got %+v, error %v, want %d", tcp, got.Values, err, want)
 		}
 	}
 }
