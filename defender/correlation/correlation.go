@@ -99,9 +99,10 @@ type Matcher struct {
 	Severity defender.Severity
 }
 
-// Spread is how many devices must have a finding of the same behavior, check or event within the
-// window. Behaviors with the same name are the same. If both fields are set, the lower number of
-// devices is enough.
+// Spread is how many devices must have a finding of the same behavior, check, type of device event,
+// or reason of a disconnect or refused connection within the window. Behaviors with the same name are
+// the same. Rejected reports and findings of other services are not counted. If both fields are set,
+// the lower number of devices is enough.
 type Spread struct {
 	// Devices is a number of devices, 2 to 10,000.
 	Devices int

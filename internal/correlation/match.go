@@ -1,6 +1,7 @@
 package correlation
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -51,14 +52,21 @@ func (r Rule) Could(e findingevent.Event) []int {
 	return r.Match(e)
 }
 
-// Key returns what the findings of a campaign have in common: the behavior, the check or the type
-// of device event. It is "" for other findings, which no campaign counts.
+// Key returns what the findings of a campaign have in common: the behavior, the check, the type of
+// device event, or why a connection ended or was refused. It is "" for other findings, which no
+// campaign counts.
 func Key(e findingevent.Event) string {
-	if _, ok := e.DeviceSource(); !ok {
+	source, ok := e.DeviceSource()
+	if !ok {
 		return ""
 	}
+	event := ""
+	if source == defender.DeviceEvents { // other findings have the type of a lifecycle event
+		event = e.ProductFields["EventType"]
+	}
 	for _, k := range []struct{ kind, value string }{
-		{"behavior", e.ProductFields["BehaviorName"]}, {"check", checkOf(e)}, {"event", e.ProductFields["EventType"]},
+		{"behavior", e.ProductFields["BehaviorName"]}, {"check", checkOf(e)}, {"event", event},
+		{"reason", cmp.Or(e.ProductFields["DisconnectReason"], e.ProductFields["ConnectFailureReason"])},
 	} {
 		if k.value != "" {
 			return k.kind + " " + k.value

@@ -72,6 +72,15 @@ func TestMatchers(t *testing.T) {
 	if Key(alarm) != "behavior b" || Key(check) != "check REVOKED_CA_CERTIFICATE_STILL_ACTIVE_CHECK" || Key(summary) != "" || Key(backdoor) != "" {
 		t.Errorf("keys %q %q %q %q, want those of the behavior, of the check, and none for the summary and GuardDuty", Key(alarm), Key(check), Key(summary), Key(backdoor))
 	}
+	for id, want := range map[string]string{"device-event/us-east-1/c/disconnected": "event disconnected", "security-disconnect/us-east-1/c/R": "reason R", "rejected-report/us-east-1/c": ""} {
+		e := findingevent.Event{ProductARN: ours, ID: "defenderhub/" + id, ProductFields: map[string]string{"EventType": "disconnected"}}
+		if strings.HasPrefix(id, "security") {
+			e.ProductFields["DisconnectReason"] = "R"
+		}
+		if got := Key(e); got != want {
+			t.Errorf("the key of %s is %q, want %q", id, got, want)
+		}
+	}
 	if Service(alarm) != Service(check) || Service(backdoor) == Service(check) {
 		t.Errorf("services %q %q %q, want the same for alarm and check, another for GuardDuty", Service(alarm), Service(check), Service(backdoor))
 	}
