@@ -30,8 +30,6 @@ import (
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/offline"
 )
@@ -155,13 +153,9 @@ func (r Result) Err() error {
 // Parse reads the content of a file. It returns the first syntax error or unknown field, otherwise
 // all faults that [Suite.Validate] finds.
 func Parse(text []byte) (Suite, error) {
-	var tree any
-	if err := yaml.Unmarshal(text, &tree); err != nil {
-		return Suite{}, err
-	}
-	document, err := json.Marshal(tree)
+	document, err := offline.JSON(text)
 	if err != nil {
-		return Suite{}, fmt.Errorf("a key is not a string: %w", err)
+		return Suite{}, err
 	}
 	var s Suite
 	strict := json.NewDecoder(bytes.NewReader(document))

@@ -96,6 +96,26 @@ func TestErrorsOfAFile(t *testing.T) {
 	}
 }
 
+// YAML reads an unquoted date as a time. Devices report texts.
+func TestDatesStayTexts(t *testing.T) {
+	s, err := behaviortest.Parse([]byte(`
+behaviors: [{name: build, metric: build, criteria: {comparisonOperator: in-set, value: {strings: [2026-11-30]}}}]
+tests:
+  - name: conforms
+    telemetry:
+      - {at: 0:01, device: 2026-11-30, report: {header: {report_id: 1, version: "1.0"}, custom_metrics: {build: [{string_list: [2026-11-30]}]}}}
+      - {at: 0:02, device: 2026-12-01, report: {header: {report_id: 1, version: "1.0"}, custom_metrics: {build: [{string_list: [2026-12-01]}]}}}
+    alarms: [{at: 0:02, device: 2026-12-01, behavior: build}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, err := s.Run()
+	if err != nil || len(results) != 1 || len(results[0].Missing)+len(results[0].Unexpected) > 0 {
+		t.Errorf("results %+v, error %v, want the alarm of the second device alone", results, err)
+	}
+}
+
 func TestClockHasATextForm(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"0:00": 0, "0:05": 5 * time.Minute, "27:30": 27*time.Hour + 30*time.Minute, "0:05:10": 5*time.Minute + 10*time.Second, "2d 0:05": 48*time.Hour + 5*time.Minute, "1d1:00": 25 * time.Hour,

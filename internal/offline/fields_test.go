@@ -27,10 +27,12 @@ func TestFieldsOfBehaviorsAreKnown(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		`{"name": "a", "dimension": {}}`:                                `behaviors[1]: unknown field "dimension"`,
-		`{"name": "a", "criteria": {"consecutiveDatapoints": 3}}`:       `unknown field "consecutiveDatapoints"`,
-		`{"name": "a", "criteria": {"value": {"count": 8, "port": 1}}}`: `unknown field "port"`,
-		`{"name": "a", "metricDimension": {"topicFilter": ["a"]}}`:      `unknown field "topicFilter"`,
+		`{"name": "a", "dimension": {}}`:                                                        `behaviors[1]: unknown field "dimension"`,
+		`{"name": "a", "criteria": {"consecutiveDatapoints": 3}}`:                               `unknown field "consecutiveDatapoints"`,
+		`{"name": "a", "criteria": {"value": {"count": 8, "port": 1}}}`:                         `unknown field "port"`,
+		`{"name": "a", "metricDimension": {"topicFilter": ["a"]}}`:                              `unknown field "topicFilter"`,
+		`{"name": "a", "metricDimension": {"dimensionName": "night", "operator": "NOT_IN"}}`:    "behaviors[1].metricDimension: topicFilters are missing",
+		`{"name": "a", "metricDimension": {"topicFilters": ["night/#"], "operator": "not_in"}}`: `behaviors[1].metricDimension.operator is "not_in", want IN or NOT_IN`,
 		`1`: "cannot unmarshal number",
 	} {
 		if err := CheckFields([]json.RawMessage{[]byte(`{"exportMetric": true}`), []byte(text)}); err == nil || !strings.Contains(err.Error(), want) {

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/cli"
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/defender/behaviortest"
@@ -44,15 +42,11 @@ func readConfig(s *cli.Session, path string) (engine.Config, error) {
 }
 
 func parseConfig(text []byte) (engine.Config, error) {
-	var tree any
-	if err := yaml.Unmarshal(text, &tree); err != nil {
+	document, err := offline.JSON(text)
+	if err != nil {
 		return engine.Config{}, err
 	}
-	document, err := json.Marshal(tree)
-	if err != nil {
-		return engine.Config{}, fmt.Errorf("a key is not a string: %w", err)
-	}
-	if _, isList := tree.([]any); isList {
+	if document[0] == '[' {
 		document = fmt.Appendf(nil, `{"behaviors":%s}`, document)
 	}
 	var in struct {
