@@ -39,13 +39,14 @@ type cloud struct {
 	document     string
 	denied       error
 	address      *string
+	thing        string // one more, with the type pump
 }
 
 func (c cloud) DescribeThing(_ context.Context, in *iot.DescribeThingInput, _ ...func(*iot.Options)) (*iot.DescribeThingOutput, error) {
 	if c.denied != nil {
 		return nil, c.denied
 	}
-	if *in.ThingName != "pump-7" {
+	if *in.ThingName != "pump-7" && *in.ThingName != c.thing {
 		return nil, &iottypes.ResourceNotFoundException{}
 	}
 	return &iot.DescribeThingOutput{ThingName: in.ThingName, ThingTypeName: aws.String("pump")}, nil
@@ -231,6 +232,14 @@ func TestUnknownNames(t *testing.T) {
 		if _, _, _, err := look(t, cloud{}, name); err == nil || errors.As(err, new(cli.Todo)) {
 			t.Errorf("%q: error %v, want one that is no cli.Todo", name, err)
 		}
+	}
+}
+
+// A thing's name may look like the ID of a certificate.
+func TestThingOf64Digits(t *testing.T) {
+	facts, _, _, err := look(t, cloud{thing: certificate(999)}, certificate(999))
+	if err != nil || len(facts) == 0 || facts[0] != "thing "+certificate(999)+" registered, type pump" {
+		t.Errorf("facts %q, error %v, want the thing", facts, err)
 	}
 }
 

@@ -83,24 +83,9 @@ var certificateID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 func (l *lookup) resolve(ctx context.Context, name string) (device, error) {
 	var d device
 	if certificateID.MatchString(name) {
-		d.certificates = []string{name}
-		out, err := l.iot.DescribeCertificate(ctx, &iot.DescribeCertificateInput{CertificateId: &name})
-		if err != nil {
-			return d, unlessMissing(err)
+		if of, err := l.ofCertificate(ctx, name); err != nil || of.known {
+			return of, err
 		}
-		d.known = true
-		pages := iot.NewListPrincipalThingsPaginator(l.iot, &iot.ListPrincipalThingsInput{Principal: out.CertificateDescription.CertificateArn})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				return d, err
-			}
-			d.things = append(d.things, page.Things...)
-		}
-		if len(d.things) == 1 {
-			d.client(d.things[0])
-		}
-		return d, nil
 	}
 	d.client(name)
 	thing := name
@@ -127,6 +112,27 @@ func (l *lookup) resolve(ctx context.Context, name string) (device, error) {
 	if of := aws.ToString(out.ThingName); of != "" {
 		d.things = []string{of}
 		d.client(of)
+	}
+	return d, nil
+}
+
+// ofCertificate finds the things with a certificate. A thing or client ID can look like the ID of one.
+func (l *lookup) ofCertificate(ctx context.Context, id string) (device, error) {
+	out, err := l.iot.DescribeCertificate(ctx, &iot.DescribeCertificateInput{CertificateId: &id})
+	if err != nil {
+		return device{}, unlessMissing(err)
+	}
+	d := device{certificates: []string{id}, known: true}
+	pages := iot.NewListPrincipalThingsPaginator(l.iot, &iot.ListPrincipalThingsInput{Principal: out.CertificateDescription.CertificateArn})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return d, err
+		}
+		d.things = append(d.things, page.Things...)
+	}
+	if len(d.things) == 1 {
+		d.client(d.things[0])
 	}
 	return d, nil
 }
