@@ -37,7 +37,10 @@ func TestPolicyAllowsAServiceToPublish(t *testing.T) {
 		`{"Statement":[{"Effect":"Deny","Principal":"*","Action":"sns:*"}]}`:                                                                      false,
 		`{"Statement":[{"Effect":"Allow","Principal":{"Service":"events.amazonaws.com"},"Action":"sns:Publish"}]}`:                                false,
 		`{"Statement":[{"Effect":"Allow","Principal":{"Service":"cloudwatch.amazonaws.com"},"Action":"sns:Subscribe"}]}`:                          false,
+		`{"Statement":{"Effect":"Allow","Principal":{"Service":"cloudwatch.amazonaws.com"},"Action":"sns:Publish"}}`:                              true,
+		`{"Statement":{"Effect":"Deny","Principal":{"Service":"cloudwatch.amazonaws.com"},"Action":"sns:Publish"}}`:                               false,
 		`{"Statement":[]}`: false,
+		`{}`:               false,
 		`no JSON`:          false,
 		``:                 false,
 	} {

@@ -208,17 +208,20 @@ func allowsAll(policy, service string, actions []string) bool {
 // allows reports whether a policy has a statement that allows a service an action, which is in lower
 // case. It ignores conditions and denials.
 func allows(policy, service, action string) bool {
-	var document struct {
-		Statement []struct {
-			Effect    string
-			Principal any
-			Action    any
-		}
+	type statement struct {
+		Effect    string
+		Principal any
+		Action    any
 	}
+	var document struct{ Statement json.RawMessage }
 	if json.Unmarshal([]byte(policy), &document) != nil {
 		return false
 	}
-	for _, s := range document.Statement {
+	all := make([]statement, 1)
+	if json.Unmarshal(document.Statement, &all) != nil && json.Unmarshal(document.Statement, &all[0]) != nil {
+		return false
+	}
+	for _, s := range all {
 		principals, _ := s.Principal.(map[string]any)
 		forService := s.Principal == "*"
 		assembly.Walk(principals["Service"], func(name string) { forService = forService || name == service })
