@@ -108,13 +108,13 @@ deploy: doctor ## check the account, show the difference, then deploy; settings 
 	cdk diff $(ARGS)
 	cdk deploy $(ARGS)
 
-# 2 does not stop, because a check that cannot decide is no conflict. A profile for the CDK CLI is
-# one for doctor too. ANYWAY=1 is for a deployment that is itself the fix.
+# 2 does not stop, because a check that cannot decide is no conflict. A profile and a
+# toolkit stack for the CDK CLI are those of doctor too. ANYWAY=1 is for a deployment that is itself the fix.
 doctor: node_modules/.ready command ## check the account as deploy does, with the same ARGS, and deploy nothing; TRY=1 tries Detect too
 	cdk synth --quiet $(ARGS)
-	@.local/defenderhub doctor --template cdk.out $(profile) $(if $(filter 1,$(TRY)),--try --yes) || test $$? -eq 2 || \
+	@.local/defenderhub doctor --template cdk.out $(for_doctor) $(if $(filter 1,$(TRY)),--try --yes) || test $$? -eq 2 || \
 		{ test -n "$(ANYWAY)" || { echo "make deploy ANYWAY=1 deploys without these fixes"; exit 1; }; }
-profile = $(shell printf '%s\n' $(ARGS) | awk '/^--profile$$/ { print; getline; print } /^--profile=/')
+for_doctor = $(shell printf '%s\n' $(ARGS) | awk '/^--(profile|toolkit-stack-name)$$/ { print; getline; print } /^--(profile|toolkit-stack-name)=/')
 
 destroy: node_modules/.ready ## remove the stack; docs/redeploying.md says what stays
 	cdk destroy $(ARGS)

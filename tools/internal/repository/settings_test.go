@@ -103,6 +103,18 @@ func TestDeployTriesDetect(t *testing.T) {
 	}
 }
 
+// What the CDK CLI and doctor both need reaches both.
+func TestDoctorGetsTheOptionsOfTheCDK(t *testing.T) {
+	command := exec.CommandContext(t.Context(), "make", "--dry-run", "doctor", "ARGS=--toolkit-stack-name Corp -c defenderhub:engine=none --profile=fleet")
+	command.Dir = string(root)
+	command.Env = append(os.Environ(), "MAKEFLAGS=")
+	out, err := command.CombinedOutput()
+	doctor := regexp.MustCompile(`(?m)^\.local/defenderhub doctor .*$`).FindString(string(out))
+	if err != nil || !strings.Contains(doctor, " --toolkit-stack-name Corp --profile=fleet ") || strings.Contains(doctor, "engine") {
+		t.Errorf("make doctor: error %v, runs %q, want both options and no setting", err, doctor)
+	}
+}
+
 // With other flags Go compiles the AWS SDK twice, and the first make demo takes twice as long.
 func TestDemoIsCompiledWithTheFlagsOfTheFunctions(t *testing.T) {
 	makefile := read(t, "Makefile")
