@@ -189,6 +189,10 @@ func queues(ctx context.Context, from sources, stack string) (all []queueState, 
 	return all, functions, nil
 }
 
+// maxQueries is the maximum number of metrics in one request.
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html
+const maxQueries = 500
+
 // counts sums the forwarder's metrics over all functions. Only the forwarder's functions have them.
 func counts(ctx context.Context, api cloudwatch.GetMetricDataAPIClient, functions []string, since, now time.Time) (map[string]float64, error) {
 	var queries []cwtypes.MetricDataQuery
@@ -207,15 +211,17 @@ func counts(ctx context.Context, api cloudwatch.GetMetricDataAPIClient, function
 		}
 	}
 	sums := map[string]float64{}
-	pages := cloudwatch.NewGetMetricDataPaginator(api, &cloudwatch.GetMetricDataInput{StartTime: &since, EndTime: &now, MetricDataQueries: queries})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range page.MetricDataResults {
-			for _, v := range r.Values {
-				sums[names[aws.ToString(r.Id)]] += v
+	for some := range slices.Chunk(queries, maxQueries) {
+		pages := cloudwatch.NewGetMetricDataPaginator(api, &cloudwatch.GetMetricDataInput{StartTime: &since, EndTime: &now, MetricDataQueries: some})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range page.MetricDataResults {
+				for _, v := range r.Values {
+					sums[names[aws.ToString(r.Id)]] += v
+				}
 			}
 		}
 	}

@@ -218,7 +218,22 @@ func (a account) GetQueueAttributes(context.Context, *sqs.GetQueueAttributesInpu
 	return &sqs.GetQueueAttributesOutput{Attributes: map[string]string{"ApproximateNumberOfMessages": "2", "ApproximateNumberOfMessagesNotVisible": "1"}}, nil
 }
 
+// A stack may have many functions of others.
+func TestMetricsOfManyFunctions(t *testing.T) {
+	functions := make([]string, 100)
+	for i := range functions {
+		functions[i] = fmt.Sprintf("f%d", i)
+	}
+	sums, err := counts(t.Context(), account{}, functions, now, now)
+	if err != nil || len(sums) != len(counted) || sums[counted[0]] != 300 {
+		t.Errorf("sums %v, error %v, want 300 of each", sums, err)
+	}
+}
+
 func (a account) GetMetricData(_ context.Context, in *cloudwatch.GetMetricDataInput, _ ...func(*cloudwatch.Options)) (*cloudwatch.GetMetricDataOutput, error) {
+	if len(in.MetricDataQueries) > 500 {
+		return nil, errors.New("ValidationError: the collection MetricDataQueries must not have a size greater than 500")
+	}
 	out := &cloudwatch.GetMetricDataOutput{}
 	for _, q := range in.MetricDataQueries {
 		out.MetricDataResults = append(out.MetricDataResults, cwtypes.MetricDataResult{Id: q.Id, Values: []float64{1, 2}})
