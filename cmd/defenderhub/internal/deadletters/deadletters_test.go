@@ -168,6 +168,18 @@ func TestRetrySendsTheOriginalMessage(t *testing.T) {
 	}
 }
 
+// EventBridge names the target of an event that it could not deliver: a queue, or a function of a schedule.
+func TestRetrySendsWhatEventBridgeCouldNotDeliver(t *testing.T) {
+	api := &fake{hidden: map[string]bool{}}
+	for id, target := range map[string]string{"event": eventQueue, "schedule": "arn:aws:lambda:eu-west-1:123456789012:function:closer"} {
+		api.letters = append(api.letters, letter(id, map[string]string{"TARGET_ARN": target, "RULE_ARN": "r", "ERROR_CODE": "NO_PERMISSIONS", "RETRY_ATTEMPTS": "0"}, ""))
+	}
+	_, progress, err := run(t, retry, api, options{}, true)
+	if err != nil || len(api.sent) != 1 || len(api.sent[0].MessageAttributes) != 0 || len(api.letters) != 1 || *api.letters[0].MessageId != "schedule" {
+		t.Errorf("error %v, sent %+v, %d stay, want the event sent without attributes: %s", err, api.sent, len(api.letters), progress)
+	}
+}
+
 func TestRetryKeepsMessagesThatItCannotSend(t *testing.T) {
 	api := full()
 	api.sendErr = errors.New("throttled")

@@ -56,8 +56,10 @@ type message struct {
 	sent time.Time
 }
 
-// ours are the attributes that the functions add to a message that they move here.
-var ours = []string{"Reason", "Source", "MessageId", "Queue"}
+// added are the attributes of a message here that it did not have before: those of the functions that
+// moved it, and those of EventBridge.
+// https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
+var added = []string{"Reason", "Source", "MessageId", "Queue", "RULE_ARN", "TARGET_ARN", "ERROR_CODE", "ERROR_MESSAGE", "EXHAUSTED_RETRY_CONDITION", "RETRY_ATTEMPTS"}
 
 // exhausted is the reason of messages that Amazon SQS moved here.
 const exhausted = "not processed after all retries"
@@ -66,10 +68,14 @@ func readMessage(q queue, m types.Message) message {
 	text := func(name string) string { return aws.ToString(m.MessageAttributes[name].StringValue) }
 	// EventBridge Scheduler, EventBridge rules and Amazon SNS write the reason into these attributes.
 	reason := cmp.Or(text("Reason"), text("ERROR_MESSAGE"), text("ErrorMessage"), text("ERROR_CODE"), exhausted)
+	target := text("TARGET_ARN") // of an EventBridge rule or schedule: a queue or a function
+	if !strings.Contains(target, ":sqs:") {
+		target = ""
+	}
 	ms, _ := strconv.ParseInt(m.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)], 10, 64)
 	return message{
 		Message: m, queue: q, source: text("Source"), reason: reason,
-		from: cmp.Or(text("Queue"), m.Attributes[string(types.MessageSystemAttributeNameDeadLetterQueueSourceArn)]),
+		from: cmp.Or(text("Queue"), m.Attributes[string(types.MessageSystemAttributeNameDeadLetterQueueSourceArn)], target),
 		sent: time.UnixMilli(ms).UTC(),
 	}
 }
@@ -170,7 +176,7 @@ func (s sender) retry(ctx context.Context, m message) error {
 		return err
 	}
 	attributes := maps.Clone(m.MessageAttributes)
-	for _, name := range ours {
+	for _, name := range added {
 		delete(attributes, name)
 	}
 	if _, err := s.api.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &url, MessageBody: m.Body, MessageAttributes: attributes}); err != nil {
