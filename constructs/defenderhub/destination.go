@@ -101,6 +101,12 @@ func alarmTopicFault(scope constructs.Construct, topic awssns.ITopic) error {
 	return f.err()
 }
 
+// auditTopic reports a topic of audit results in another Region. The results do not name their
+// Region, so the forwarder takes the topic's, and reads findings only of its own.
+func (f *faults) auditTopic(scope constructs.Construct, field string, topic awssns.ITopic) {
+	f.topicHere(scope, field, topic, "the forwarder reads the findings of audits only in its own Region: deploy one there")
+}
+
 // cloudWatch is the service principal of alarms.
 const cloudWatch = "cloudwatch.amazonaws.com"
 

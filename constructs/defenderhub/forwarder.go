@@ -27,8 +27,8 @@ import (
 
 // ForwarderProps configure [Forwarder].
 type ForwarderProps struct {
-	// AuditTopic is the topic of audit results. A DefenderHub sets it if DefenderHubProps.Forward
-	// has defender.AuditNotifications.
+	// AuditTopic is the topic of audit results, in the stack's Region: results do not name theirs. A
+	// DefenderHub sets it if DefenderHubProps.Forward has defender.AuditNotifications.
 	// Default: nil, audits are not forwarded.
 	AuditTopic awssns.ITopic
 	// DetectTopic is the topic of the alarms of a Device Defender Detect that you configured
@@ -360,7 +360,10 @@ func NewForwarder(scope constructs.Construct, id *string, props *ForwarderProps)
 	f := &forwarder{}
 	constructs.NewConstruct_Override(f, scope, id)
 	p := value(props)
-	must(f, errors.Join(p.validate(), alarmTopicFault(f, p.AlarmTopic)))
+	var elsewhere faults
+	elsewhere.alarmTopic(f, "AlarmTopic", p.AlarmTopic)
+	elsewhere.auditTopic(f, "AuditTopic", p.AuditTopic)
+	must(f, errors.Join(p.validate(), elsewhere.err()))
 	must(f, p.compile())
 
 	f.key, f.detailed = p.EncryptionKey, p.DetailedMetrics

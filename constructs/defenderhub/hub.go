@@ -164,6 +164,9 @@ func NewDefenderHub(scope constructs.Construct, id *string, props *DefenderHubPr
 	var f faults
 	f.under("Subscriptions", plan.subscriptions.taken(h))
 	f.under("Audit", plan.audit.taken(h))
+	if slices.Contains(plan.forward, defender.AuditNotifications) {
+		f.auditTopic(h, "Audit.Topic", plan.audit.Topic)
+	}
 	f.under("Detect", value(own.Detect).taken(h))
 	f.under("Rules", alarmTopicFault(h, value(own.Rules).AlarmTopic))
 	f.under("Forwarder", alarmTopicFault(h, value(own.Forwarder).AlarmTopic))

@@ -36,11 +36,11 @@ func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			stack := stackIn(c.region)
 			topic := awssns.Topic_FromTopicArn(stack, jsii.String("Topic"), jsii.String(topicARN))
-			defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, AuditTopic: topic, DetectTopic: topic})
+			defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, DetectTopic: topic})
 			tpl := synth(t, stack)
 			ids := tpl.ids("AWS::SNS::Subscription")
-			if len(ids) != 2 {
-				t.Errorf("%d subscriptions, want 2", len(ids))
+			if len(ids) != 1 {
+				t.Errorf("%d subscriptions, want 1", len(ids))
 			}
 			for _, id := range ids {
 				p := tpl[id].Properties
@@ -68,12 +68,22 @@ func TestDeadLettersStayInTheTopicsRegion(t *testing.T) {
 	}
 }
 
-// CloudWatch rejects an alarm action in another Region, and Amazon SNS a message to a topic there.
+// CloudWatch rejects an alarm action in another Region, and Amazon SNS a message to a topic there. The
+// forwarder cannot read the findings of an audit there.
 func TestTopicsMustBeInTheStacksRegion(t *testing.T) {
 	for region, wrong := range map[string]bool{"us-east-1": false, "eu-central-1": true, "": false} {
 		for field, construct := range map[string]func(stack awscdk.Stack, topic awssns.ITopic){
 			"AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
 				defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, AlarmTopic: topic})
+			},
+			"AuditTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
+				defenderhub.NewForwarder(stack, jsii.String("Forwarder"), &defenderhub.ForwarderProps{Prebuilt: prebuilt, AuditTopic: topic})
+			},
+			"Audit.Topic": func(stack awscdk.Stack, topic awssns.ITopic) {
+				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{
+					Audit:         &defenderhub.AuditProps{Configuration: defenderhub.Existing, Topic: topic},
+					Subscriptions: &defenderhub.ProductSubscriptionsProps{Audit: defenderhub.Off},
+				}))
 			},
 			"Rules.AlarmTopic": func(stack awscdk.Stack, topic awssns.ITopic) {
 				defenderhub.NewDefenderHub(stack, jsii.String("Hub"), withPrebuilt(&defenderhub.DefenderHubProps{Rules: &defenderhub.RulesProps{AlarmTopic: topic}}))
