@@ -2,6 +2,8 @@ package command_test
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -137,8 +139,43 @@ func TestConflictsOfTemplates(t *testing.T) {
 	rows, _ = doctor(t, w.cloud, "--template", pinned)
 	want(t, rows, "fix", "account", "pinned to account 210987654321", "use credentials of that account")
 	want(t, rows, "fix", "account", "pinned to Region eu-west-1", "--region eu-west-1")
+	nested := edit(t, plain(), func(resources map[string]map[string]any) {
+		resources["Nested"] = map[string]any{"Type": "AWS::CloudFormation::Stack", "Metadata": map[string]any{"aws:asset:path": "N.nested.template.json"}}
+	})
+	rows, _ = doctor(t, w.cloud, "--template", nested)
+	want(t, rows, "unknown", "account", "Nested was not checked", "defenderhub doctor --template cdk.out/N.nested.template.json")
 	rows, _ = doctor(t, w.cloud, "--template", plain(), "--toolkit-stack-name", "Other")
 	want(t, rows, "fix", "bootstrap", "there is no stack Other", "make bootstrap")
+}
+
+// TestQuotaOfScheduledAudits deploys one more schedule than AWS IoT allows.
+func TestQuotaOfScheduledAudits(t *testing.T) {
+	w := newWorld(t)
+	// A forwarder alone needs no audit configuration, a schedule does.
+	alone := edit(t, assembly(t, nil, nil), func(resources map[string]map[string]any) {
+		maps.DeleteFunc(resources, func(id string, _ map[string]any) bool { return !strings.HasPrefix(id, "HubForwarder") })
+	})
+	rows, _ := doctor(t, w.cloud, "--template", alone)
+	want(t, rows, "note", "audit-configuration", "the account has no audit configuration", "")
+	existing := func() string {
+		return assembly(t, nil, func(_ awscdk.Stack, p *defenderhub.DefenderHubProps) {
+			p.Audit = &defenderhub.AuditProps{Configuration: defenderhub.Existing}
+		})
+	}
+	rows, _ = doctor(t, w.cloud, "--template", existing())
+	want(t, rows, "fix", "audit-configuration", "the template creates none", "audit-configuration=create")
+
+	all := []string{}
+	for _, c := range defender.Checks() {
+		all = append(all, c.String())
+	}
+	w.audits(all...)
+	for i := range 5 {
+		w.must(w.iot.CreateScheduledAudit(t.Context(), &iot.CreateScheduledAuditInput{ScheduledAuditName: aws.String(fmt.Sprint("daily-", i)), Frequency: iottypes.AuditFrequencyDaily, TargetCheckNames: []string{logging}}))
+	}
+	w.fails(existing(), "audit-schedules", "the account has 5 scheduled audits, and the template adds 1: AWS IoT allows 5", "Audit.NoSchedule", "LimitExceeded")
+	w.must(w.iot.DeleteScheduledAudit(t.Context(), &iot.DeleteScheduledAuditInput{ScheduledAuditName: aws.String("daily-0")}))
+	w.succeeds(existing())
 }
 
 // TestNamesInUse deploys templates with names that other resources already have.

@@ -31,6 +31,13 @@ func account(ctx context.Context, e *exam) ([]line, error) {
 			lines = append(lines, line{Status: fix, Finding: fmt.Sprintf("the stack %s is pinned to Region %s", t.Stack, t.Region), Fix: "use --region " + t.Region + ", or remove Env from the StackProps"})
 		}
 	}
+	for _, r := range e.resources("AWS::CloudFormation::Stack") {
+		l := line{unknown, "", "the nested stack " + r.Path() + " was not checked", ""}
+		if path, ok := r.Metadata["aws:asset:path"].(string); ok {
+			l.Fix = "defenderhub doctor --template cdk.out/" + path
+		}
+		lines = append(lines, l)
+	}
 	for _, r := range e.resources("AWS::IoT::AccountAuditConfiguration") {
 		if id := r.Text("AccountId"); id != "" && id != e.identity.AccountID {
 			lines = append(lines, line{Status: fix, Finding: fmt.Sprintf("%s is for account %s: AccountId in the template (%s) doesn't match actual: %s.", r.Path(), id, id, e.identity.AccountID), Fix: "use credentials of that account, or remove Env from the StackProps"})

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/defenderhub/defenderhub/cmd/defenderhub/internal/assembly"
 	"github.com/defenderhub/defenderhub/defender"
+	"github.com/defenderhub/defenderhub/internal/contract"
+	"github.com/defenderhub/defenderhub/internal/findingevent"
 )
 
 // described returns the account's audit configuration, which exists if it has a role.
@@ -52,10 +55,10 @@ func auditConfiguration(ctx context.Context, e *exam) ([]line, error) {
 	made := e.resources("AWS::IoT::AccountAuditConfiguration")
 	if len(made) == 0 {
 		if !exists {
-			if len(e.stacks) > 0 {
+			if e.audits() {
 				return []line{{fix, "", "the account has no audit configuration, and the template creates none", "defenderhub:audit-configuration=create in cdk.json, or no Audit.Configuration"}}, nil
 			}
-			return []line{{Status: note, Finding: "the account has no audit configuration"}}, nil
+			return []line{{Status: note, Finding: "the account has no audit configuration, so no audit can run"}}, nil
 		}
 		return []line{{Status: ok, Finding: "the audit configuration has the role " + aws.ToString(config.RoleArn) + "; " + countOn(config)}}, nil
 	}
@@ -90,6 +93,23 @@ func auditConfiguration(ctx context.Context, e *exam) ([]line, error) {
 	}
 	return lines, nil
 }
+
+// audits reports whether the template has resources that need an audit configuration.
+func (e *exam) audits() bool {
+	for _, kind := range []string{"AWS::IoT::ScheduledAudit", contract.StartAuditResourceType, contract.SuppressionResourceType} {
+		if len(e.resources(kind)) > 0 {
+			return true
+		}
+	}
+	return slices.ContainsFunc(e.resources("AWS::SecurityHub::ProductSubscription"), func(r assembly.Resource) bool {
+		text, _ := json.Marshal(r.Properties["ProductArn"]) // it was JSON
+		return strings.Contains(string(text), "product/"+findingevent.AuditProduct)
+	})
+}
+
+// maxSchedules is the quota of scheduled audits, which AWS does not raise.
+// https://docs.aws.amazon.com/general/latest/gr/iot_device_defender.html
+const maxSchedules = 5
 
 // countOn says how many checks are on, and which are not, or which are if that is shorter.
 func countOn(config *iot.DescribeAccountAuditConfigurationOutput) string {
@@ -164,9 +184,15 @@ func auditSchedules(ctx context.Context, e *exam) ([]line, error) {
 			}
 		}
 	}
-	creates := len(e.resources("AWS::IoT::AccountAuditConfiguration")) > 0
+	creates, added := len(e.resources("AWS::IoT::AccountAuditConfiguration")) > 0, 0
 	for _, r := range e.resources("AWS::IoT::ScheduledAudit") {
 		lines = append(lines, scheduling(r, config, creates)...)
+		if !e.owns(ctx, r) {
+			added++
+		}
+	}
+	if added > 0 && len(all)+added > maxSchedules {
+		lines = append(lines, line{fix, "", fmt.Sprintf("the account has %d scheduled audits, and the template adds %d: AWS IoT allows %d", len(all), added, maxSchedules), "delete one, or Audit.NoSchedule: true"})
 	}
 	if len(lines) == 0 {
 		return []line{{Status: note, Finding: "no audit is scheduled"}}, nil
