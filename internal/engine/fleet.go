@@ -92,6 +92,13 @@ func (r *step) judge(c *Compiled, value iotapi.Value, start int64) Verdict {
 	return v
 }
 
+// unsample removes the sample of a window without events.
+func (r *step) unsample(c *Compiled, start int64) {
+	if key, byFleet := c.FleetKey(); byFleet {
+		delete(r.Samples, Population{key, start})
+	}
+}
+
 func (r *step) judgeByFleet(c *Compiled, key FleetKey, n float64, start int64) Verdict {
 	if r.Fleet == nil {
 		return None

@@ -450,3 +450,37 @@ func TestThingIsSampledOncePerWindow(t *testing.T) {
 		t.Errorf("two reports for two populations: samples %v, want %v", r.Samples, want)
 	}
 }
+
+// A device in alarm is judged without events. It is no sample of a count, whose population has the
+// devices with events. With a minimum, devices without events are samples if they were connected.
+func TestWindowsWithoutEventsAreNoSamples(t *testing.T) {
+	for _, row := range []struct {
+		criteria  defender.Criteria
+		connected bool
+		want      int // windows with a sample
+		changes   string
+	}{
+		{defender.MessagesSent.LessThanEqualsPercentile(defender.P90, defender.Window5m), true, 1, "in-alarm alarm-cleared "},
+		{defender.MessagesSent.GreaterThanEqualsPercentile(defender.P10, defender.Window5m), true, 2, "in-alarm "},
+		{defender.MessagesSent.GreaterThanEqualsPercentile(defender.P10, defender.Window5m), false, 1, ""},
+	} {
+		e := evaluator(t, behavior(row.criteria))
+		e.Connection = func(string) (Connection, bool) { return Connection{Connected: row.connected, Since: 1}, true }
+		points := messages('c', start.UnixMilli()-1000, "0")
+		for i := range 60 {
+			points = append(points, Message{Topic: "t", ClientID: "thing", ID: fmt.Sprint(i + 1), Time: start.UnixMilli() + int64(i), MQTT: true}.Datapoint(defender.MessagesSent))
+		}
+		samples, changes, state := 0, "", State{}
+		for minute := 0; minute < 20; minute += 4 {
+			r := e.Step("thing", state, points, start.Add(time.Duration(minute)*time.Minute))
+			state, points = r.State, nil
+			samples += len(r.Samples)
+			for _, tr := range r.Transitions {
+				changes += string(tr.Change) + " "
+			}
+		}
+		if samples != row.want || changes != row.changes {
+			t.Errorf("%s, connected: %t: %d samples and %q, want %d and %q", row.criteria.Normal(), row.connected, samples, changes, row.want, row.changes)
+		}
+	}
+}
