@@ -87,6 +87,13 @@ func TestCanceledTaskArchivesNoFinding(t *testing.T) {
 	r.iot.findings["t2"] = []types.AuditFinding{policy("b"), policy("c")}
 	r.must(canceled)
 	r.want(map[string]string{"a": "ACTIVE", "b": "ACTIVE", "c": "ACTIVE"})
+	said := false
+	for _, f := range r.hub.Findings() {
+		said = said || f.RecordState == "ARCHIVED" && strings.Contains(f.Description, "was canceled after "+policies+" completed. The check reports 1 non-compliant resources out of 9.")
+	}
+	if !said {
+		t.Error("no archived summary says that the check had completed")
+	}
 }
 
 func TestSummariesFollowTheirCheck(t *testing.T) {

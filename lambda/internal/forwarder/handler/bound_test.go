@@ -159,6 +159,22 @@ func TestClientThatInventsItsRefusedConnectionsRaisesABoundedNumberOfFindings(t 
 	}
 }
 
+// A policy or an authorizer that refuses many devices is no client that tries client IDs.
+func TestRefusedConnectionsWithoutAPrincipalAreOfManyClients(t *testing.T) {
+	r := newRig(t)
+	for i := range deviceevent.MaxTypes + 10 {
+		r.must(r.message(ruleBody(defender.RefusedConnections, fmt.Sprintf("$aws/events/presence/connect_failed/pump-%d", i), fmt.Sprintf(`{"clientId":"pump-%d","connectFailureReason":"AUTHORIZATION_FAILED"}`, i), nil)))
+	}
+	for _, f := range r.hub.Findings() {
+		if f.ProductFields["SharedFinding"] == "true" && f.Title != "Clients without a principal were refused connections with more than 20 client IDs." {
+			t.Errorf("title %q, want one about clients", f.Title)
+		}
+	}
+	if all, shared, _ := r.shared(); all != deviceevent.MaxTypes+1 || shared != 1 {
+		t.Errorf("%d findings, %d of them shared; want %d and 1", all, shared, deviceevent.MaxTypes+1)
+	}
+}
+
 // Unidentified senders share one limit. The client with the ID "topic" has its own.
 func TestUnidentifiedSendersShareALimit(t *testing.T) {
 	r := newRig(t)

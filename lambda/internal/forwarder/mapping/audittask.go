@@ -142,6 +142,9 @@ func (m Mapper) checkSummary(t AuditTask, c AuditCheck) (signal.Signal, bool) {
 		f.RecordState = asff.Archived
 		f.Title = summaryTitle(c.Name, "CANCELED", "")
 		f.Description = task + " was canceled before " + c.Name + " completed."
+		if c.Completed() {
+			f.Description = fmt.Sprintf("%s was canceled after %s completed. The check reports %d non-compliant resources out of %d.", task, c.Name, c.NonCompliant, c.Total)
+		}
 	case c.Status == CheckDisabled:
 		f.RecordState = asff.Archived
 		f.Description = c.Name + " is disabled in the account."

@@ -111,7 +111,7 @@ func (m Mapper) inventedClients(e iotrule.Envelope, l lifecycleEvent) signal.Sig
 	f := m.shared(source, principalGroup(l))
 	f.Title = inventedTitle(principal)
 	f.Description = f.Title + " Client IDs without a finding of their own share this one; the last was " + l.ClientID + ". It is archived when no more are refused for the quiet time."
-	f.Remediation = inventedRemedy()
+	f.Remediation = inventedRemedy(principal)
 	fields := pairs{"ClientId": l.ClientID}
 	fields.set("Principal", principal)
 	fields.set("SourceIp", l.IPAddress)
@@ -127,14 +127,17 @@ func (m Mapper) inventedClients(e iotrule.Envelope, l lifecycleEvent) signal.Sig
 }
 
 func inventedTitle(principal string) string {
-	who := "Principal " + principal
+	who := "Principal " + principal + " was"
 	if principal == "" {
-		who = "A client without a principal"
+		who = "Clients without a principal were" // one finding has all of them
 	}
-	return fmt.Sprintf("%s was refused connections with more than %d client IDs.", who, deviceevent.MaxTypes)
+	return fmt.Sprintf("%s refused connections with more than %d client IDs.", who, deviceevent.MaxTypes)
 }
 
-func inventedRemedy() *asff.Remediation {
+func inventedRemedy(principal string) *asff.Remediation {
+	if principal == "" {
+		return remedy("These connections presented no certificate that AWS IoT accepts. If they are of your devices, check the custom authorizer and the policies. If not, a client tries many client IDs.", policiesURL)
+	}
 	return remedy("A client with this certificate tries many client IDs. If one device owns the certificate, deactivate it. If many devices share it, as for provisioning, check its policy.", policiesURL)
 }
 

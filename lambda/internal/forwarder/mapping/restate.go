@@ -70,7 +70,7 @@ func (m Mapper) sharedTexts(source defender.Source, fields map[string]string) (s
 	case by != "":
 		return forgedTitle(by), forgedRemedy()
 	case source == defender.RefusedConnections:
-		return inventedTitle(fields["Principal"]), inventedRemedy()
+		return inventedTitle(fields["Principal"]), inventedRemedy(fields["Principal"])
 	}
 	return m.otherEventsTitle(iotrule.Envelope{Thing: fields["ThingName"], ClientID: fields["ClientId"], Principal: fields["Principal"]}), otherEventsRemedy()
 }

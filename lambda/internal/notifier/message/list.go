@@ -99,10 +99,21 @@ func (l List) Write() Message {
 	if l.Kind == More {
 		c.Metadata.ThreadID += "/" + l.At.UTC().Format("2006-01-02T15.04")
 	}
-	return Message{
-		Subject: subject(headline, ""), Body: strings.Join(people, "\n"), Chat: c.text(),
-		Attributes: map[string]string{"severity": severity(worst), "change": string(l.Kind), "kind": "list"},
+	attributes := map[string]string{"severity": severity(worst), "change": string(l.Kind), "kind": "list"}
+	for name, of := range map[string]func(Line) string{"account": func(l Line) string { return l.Account }, "region": func(l Line) string { return l.Region }} {
+		if shared := sharedBy(l.Lines, of); shared != "" {
+			attributes[name] = shared
+		}
 	}
+	return Message{Subject: subject(headline, ""), Body: strings.Join(people, "\n"), Chat: c.text(), Attributes: attributes}
+}
+
+// sharedBy returns what all lines have in common, "" if they differ.
+func sharedBy(lines []Line, of func(Line) string) string {
+	if len(lines) == 0 || slices.ContainsFunc(lines, func(l Line) bool { return of(l) != of(lines[0]) }) {
+		return ""
+	}
+	return of(lines[0])
 }
 
 func (l List) headline() string {

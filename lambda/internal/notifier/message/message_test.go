@@ -215,3 +215,16 @@ func links(t *testing.T, words []string) {
 		}
 	}
 }
+
+// A subscription may filter by account and Region. A list has those that all its lines share.
+func TestListHasTheAccountAndRegionOfItsLines(t *testing.T) {
+	line := func(account, region string) message.Line { return message.Line{Account: account, Region: region} }
+	for want, lines := range map[string][]message.Line{
+		"1 eu": {line("1", "eu"), line("1", "eu")}, "1 ": {line("1", "eu"), line("1", "us")}, " eu": {line("1", "eu"), line("2", "eu")}, " ": nil,
+	} {
+		m := message.List{Kind: message.Digest, At: noon, Lines: lines}.Write()
+		if got := m.Attributes["account"] + " " + m.Attributes["region"]; got != want {
+			t.Errorf("lines %v: account and Region %q, want %q", lines, got, want)
+		}
+	}
+}
