@@ -1,6 +1,8 @@
 package handler
 
 import (
+	"time"
+
 	"github.com/defenderhub/defenderhub/defender"
 	"github.com/defenderhub/defenderhub/internal/contract"
 	"github.com/defenderhub/defenderhub/internal/findingevent"
@@ -55,6 +57,7 @@ func decide(f record.Finding, e findingevent.Event, line message.Line, a facts) 
 	if e.Open() && !f.Open {
 		next.Opened = e.Order.Updated
 	}
+	next.Line.Since = since(f, next)
 	reported := f.Open && f.Reported > 0
 	if !e.Open() {
 		return end(f, next, reported, a)
@@ -93,6 +96,22 @@ func decide(f record.Finding, e findingevent.Event, line message.Line, a facts) 
 	}
 	next.Incident = ""
 	return decision{next: next, write: true, change: message.Worse, before: f.Reported}, nil
+}
+
+// since returns since when a finding is open, for people. Security Hub keeps the time of its first
+// occurrence, which may be long before it opened again.
+func since(f, next record.Finding) time.Time {
+	at := f.Line.Since
+	switch {
+	case f.Revision == 0:
+		return next.Line.Since
+	case next.Open && !f.Open:
+		at = next.Opened
+	}
+	if at.Before(next.Line.Since) {
+		return next.Line.Since
+	}
+	return at
 }
 
 // newer reports whether an event is newer than the record. If the times do not say, a finding that

@@ -78,6 +78,7 @@ func (b *batch) resume(ctx context.Context, r run, f *record.Finding) error {
 // pay publishes what a record owes, or stores its line for a list, and records that it did.
 func (b *batch) pay(ctx context.Context, n message.Notice, severity defender.Severity, f *record.Finding) error {
 	metric := contract.MetricSent
+	n.Since = f.Line.Since
 	err := func() error {
 		if f.Owed.ChatOnly {
 			return b.publish(ctx, b.ChatTopicARN, n.Write(), true)

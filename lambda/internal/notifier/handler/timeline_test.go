@@ -248,3 +248,35 @@ func TestTimelines(t *testing.T) {
 		})
 	}
 }
+
+// Security Hub keeps the time of a finding's first occurrence. A message and a list have that of the
+// present one.
+func TestFindingThatOpensAgainIsOpenSinceThen(t *testing.T) {
+	for name, config := range map[string]notification.Config{"message": {}, "digest": {DigestBelow: correlation.Label(defender.Critical)}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, config)
+			for i, state := range []string{"", "archived", "", ""} {
+				at := noon.Add(time.Duration(i) * time.Hour)
+				e := finding{name: "pump-7", severity: "HIGH", state: state, at: at, more: map[string]any{"FirstObservedAt": noon.Format(time.RFC3339)}}
+				if i == 3 {
+					e.severity = "CRITICAL" // the same occurrence
+				}
+				r.send(e.event())
+				r.run(at)
+				r.request(contract.NotifyDigest)
+			}
+			all := r.on(people)
+			var bodies []string
+			for _, p := range r.published {
+				if p.topic == people {
+					bodies = append(bodies, p.body)
+				}
+			}
+			for i, want := range []string{"12:00", "12:00", "14:00", "14:00"} {
+				if len(bodies) != 4 || !strings.Contains(strings.Join(strings.Fields(bodies[i]), " "), "ince 2026-11-30 "+want) {
+					t.Errorf("message %d of %d: %v, want since %s", i, len(bodies), all, want)
+				}
+			}
+		})
+	}
+}

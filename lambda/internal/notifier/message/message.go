@@ -75,6 +75,8 @@ type Notice struct {
 	Device Device
 	// Before is the severity that was reported before, for Worse.
 	Before defender.Severity
+	// Since is since when the finding is open. The zero time: since it was observed first.
+	Since time.Time
 	// Account and Region are those of the device.
 	Account, Region string
 	// Incident reports whether the finding joins others. Parts is how many, as text: findings, or
@@ -169,7 +171,7 @@ func (n Notice) about() string {
 }
 
 func (n Notice) since() time.Time {
-	for _, t := range []time.Time{n.Event.FirstObservedAt, n.Event.CreatedAt} {
+	for _, t := range []time.Time{n.Since, n.Event.FirstObservedAt, n.Event.CreatedAt} {
 		if !t.IsZero() {
 			return t
 		}
