@@ -148,10 +148,10 @@ func (s *story) sizeRule() (rules.Counters, error) {
 }
 
 // toNextWindow moves the clock past the next multiple of five minutes, where windows begin. A window
-// is judged by the first run of the closer that is more than three minutes after its end: nine
-// minutes from here.
+// is judged by the first run of the closer that is more than three minutes and the batching window
+// after its end. The closer runs each minute, so that is at most nine minutes from here.
 func (s *story) toNextWindow(ctx context.Context) error {
-	const window, into = 5 * time.Minute, time.Second
+	const window, into = 5 * time.Minute, 30 * time.Second
 	now := s.cloud.Clock.Now()
 	return s.pass(ctx, now.Truncate(window).Add(window+into).Sub(now))
 }
