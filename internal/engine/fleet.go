@@ -68,6 +68,25 @@ func (c Compiled) FleetKey() (FleetKey, bool) {
 
 // judge compares a value with the normal values. If those are the fleet's, it samples the value.
 func (r *step) judge(c *Compiled, value iotapi.Value, start int64) Verdict {
+	r.sample(c, value, start)
+	return r.compare(c, value, start)
+}
+
+// sample records a value for its population, if the normal values are the fleet's.
+func (r *step) sample(c *Compiled, value iotapi.Value, start int64) {
+	key, byFleet := c.FleetKey()
+	n, ok := numberOf(value)
+	if !byFleet || !ok {
+		return
+	}
+	if r.Samples == nil {
+		r.Samples = Samples{}
+	}
+	r.Samples[Population{key, start}] = n
+}
+
+// compare is judge without a sample.
+func (r *step) compare(c *Compiled, value iotapi.Value, start int64) Verdict {
 	key, byFleet := c.FleetKey()
 	if !byFleet {
 		v := c.static.judge(value)
@@ -81,22 +100,11 @@ func (r *step) judge(c *Compiled, value iotapi.Value, start int64) Verdict {
 		r.Stats.Unread++
 		return None
 	}
-	if r.Samples == nil {
-		r.Samples = Samples{}
-	}
-	r.Samples[Population{key, start}] = n
 	v := r.judgeByFleet(c, key, n, start)
 	if v == None {
 		r.Stats.Unjudged++
 	}
 	return v
-}
-
-// unsample removes the sample of a window without events.
-func (r *step) unsample(c *Compiled, start int64) {
-	if key, byFleet := c.FleetKey(); byFleet {
-		delete(r.Samples, Population{key, start})
-	}
 }
 
 func (r *step) judgeByFleet(c *Compiled, key FleetKey, n float64, start int64) Verdict {

@@ -18,9 +18,9 @@ func (r *step) settleWindows(c *Compiled, t *track, judge func(*step, *Compiled,
 		before := len(r.Transitions)
 		if len(j.open) > 0 && t.Alarm.moves(j.Verdict, j.at, c.Behavior) && !r.confirmed(j.open, w.Start) {
 			j.Verdict = None
-			if inferred {
-				r.unsample(c, w.Start)
-			}
+		} else if inferred && c.lower && j.value != nil {
+			// Without a minimum only devices in alarm are judged: their zeros would not be the fleet's.
+			r.sample(c, *j.value, w.Start)
 		}
 		if c.confirm.within > 0 {
 			r.confirmTraffic(c, t, w, j)
@@ -120,10 +120,11 @@ func (r *step) judgeTotal(c *Compiled, t *track, w window, inferred bool, n int6
 		return j
 	}
 	value := &iotapi.Value{Count: &n}
-	v := r.judge(c, *value, w.Start)
-	if inferred && !c.lower {
-		r.unsample(c, w.Start) // only devices in alarm are judged without events: their zeros would not be the fleet's
+	judge := r.judge
+	if inferred {
+		judge = r.compare
 	}
+	v := judge(c, *value, w.Start)
 	few := v == Violates && infers && r.tooFew(c, n, w.Start)
 	if few && len(open) == 0 {
 		return j

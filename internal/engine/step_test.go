@@ -452,19 +452,24 @@ func TestThingIsSampledOncePerWindow(t *testing.T) {
 }
 
 // A device in alarm is judged without events. It is no sample of a count, whose population has the
-// devices with events. With a minimum, devices without events are samples if they were connected.
+// devices with events. With a minimum, devices without events are samples if they were connected,
+// also for other behaviors with the same population.
 func TestWindowsWithoutEventsAreNoSamples(t *testing.T) {
+	most := behavior(defender.MessagesSent.LessThanEqualsPercentile(defender.P90, defender.Window5m))
+	least := defender.Behavior{Name: "c", Criteria: defender.MessagesSent.GreaterThanEqualsPercentile(defender.P10, defender.Window5m)}
 	for _, row := range []struct {
-		criteria  defender.Criteria
+		behaviors []defender.Behavior
 		connected bool
 		want      int // windows with a sample
 		changes   string
 	}{
-		{defender.MessagesSent.LessThanEqualsPercentile(defender.P90, defender.Window5m), true, 1, "in-alarm alarm-cleared "},
-		{defender.MessagesSent.GreaterThanEqualsPercentile(defender.P10, defender.Window5m), true, 2, "in-alarm "},
-		{defender.MessagesSent.GreaterThanEqualsPercentile(defender.P10, defender.Window5m), false, 1, ""},
+		{[]defender.Behavior{most}, true, 1, "b in-alarm b alarm-cleared "},
+		{[]defender.Behavior{least}, true, 2, "c in-alarm "},
+		{[]defender.Behavior{least}, false, 1, ""},
+		{[]defender.Behavior{most, least}, true, 2, "b in-alarm b alarm-cleared c in-alarm "},
+		{[]defender.Behavior{least, most}, true, 2, "b in-alarm c in-alarm b alarm-cleared "},
 	} {
-		e := evaluator(t, behavior(row.criteria))
+		e := evaluator(t, row.behaviors...)
 		e.Connection = func(string) (Connection, bool) { return Connection{Connected: row.connected, Since: 1}, true }
 		points := messages('c', start.UnixMilli()-1000, "0")
 		for i := range 60 {
@@ -476,11 +481,11 @@ func TestWindowsWithoutEventsAreNoSamples(t *testing.T) {
 			state, points = r.State, nil
 			samples += len(r.Samples)
 			for _, tr := range r.Transitions {
-				changes += string(tr.Change) + " "
+				changes += fmt.Sprint(tr.Behavior.Name, " ", tr.Change, " ")
 			}
 		}
 		if samples != row.want || changes != row.changes {
-			t.Errorf("%s, connected: %t: %d samples and %q, want %d and %q", row.criteria.Normal(), row.connected, samples, changes, row.want, row.changes)
+			t.Errorf("%v, connected: %t: %d samples and %q, want %d and %q", row.behaviors, row.connected, samples, changes, row.want, row.changes)
 		}
 	}
 }
