@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -101,10 +100,7 @@ func (e *exam) audits() bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(e.resources("AWS::SecurityHub::ProductSubscription"), func(r assembly.Resource) bool {
-		text, _ := json.Marshal(r.Properties["ProductArn"]) // it was JSON
-		return strings.Contains(string(text), "product/"+findingevent.AuditProduct)
-	})
+	return e.subscribes(findingevent.AuditProduct) != nil
 }
 
 // maxSchedules is the quota of scheduled audits, which AWS does not raise.

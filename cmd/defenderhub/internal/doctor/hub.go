@@ -95,6 +95,17 @@ var products = []struct{ product, key, prop string }{
 	{"iot-device-defender-detect", "detect-subscription", "Subscriptions.Detect"},
 }
 
+// subscribes returns the template's subscription to a product, such as aws/guardduty, nil if there is none.
+func (e *exam) subscribes(product string) (found *assembly.Resource) {
+	for _, r := range e.resources("AWS::SecurityHub::ProductSubscription") {
+		text, _ := json.Marshal(r.Properties["ProductArn"]) // it was JSON
+		if strings.Contains(string(text), "product/"+product) {
+			found = &r
+		}
+	}
+	return found
+}
+
 // subscriptions compares the product subscriptions of the account with those of the template.
 func subscriptions(ctx context.Context, e *exam) ([]line, error) {
 	var accepted []string
@@ -111,13 +122,7 @@ func subscriptions(ctx context.Context, e *exam) ([]line, error) {
 	var lines []line
 	for _, p := range products {
 		has := slices.ContainsFunc(accepted, func(s string) bool { return strings.HasSuffix(s, "product-subscription/aws/"+p.product) })
-		var creates *assembly.Resource
-		for _, r := range e.resources("AWS::SecurityHub::ProductSubscription") {
-			text, _ := json.Marshal(r.Properties["ProductArn"]) // it was JSON
-			if strings.Contains(string(text), "product/aws/"+p.product) {
-				creates = &r
-			}
-		}
+		creates := e.subscribes("aws/" + p.product)
 		switch {
 		case has && creates != nil && !e.owns(ctx, *creates):
 			lines = append(lines, line{fix, "", fmt.Sprintf("the subscription to aws/%s exists, and %s would create it (ResourceConflictException)", p.product, creates.Path()),
